@@ -1,0 +1,82 @@
+/**
+ * A tensor: a typed, shaped window on memory that TypeScript owns. Row-major, without gaps.
+ *
+ * @module
+ */
+
+/** Element types. `fp32` and `bf16` are the precisions a run can have, `int32` holds token ids. */
+export type DType = "fp32" | "bf16" | "int32";
+
+/** Bytes of an element. */
+export const ITEM_BYTES: Readonly<Record<DType, number>> = { fp32: 4, bf16: 2, int32: 4 };
+
+/** See the module. */
+export interface Tensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Exactly the tensor's bytes. */
+  readonly memory: Uint8Array<ArrayBuffer>;
+}
+
+/** The number of elements of a shape. */
+export function elements(shape: readonly number[]): number {
+  return shape.reduce((product, extent) => product * extent, 1);
+}
+
+/** The size of a tensor in bytes. */
+export function tensorBytes(dtype: DType, shape: readonly number[]): number {
+  return elements(shape) * ITEM_BYTES[dtype];
+}
+
+/** A tensor over `memory` from byte `offset` on. */
+export function tensorAt(
+  memory: Uint8Array<ArrayBuffer>,
+  offset: number,
+  dtype: DType,
+  shape: readonly number[],
+): Tensor {
+  const bytes = tensorBytes(dtype, shape);
+  if (offset + bytes > memory.byteLength) {
+    throw new RangeError(
+      `A tensor of ${bytes} bytes at ${offset} is outside memory of ${memory.byteLength} bytes`,
+    );
+  }
+  return { dtype, shape, memory: memory.subarray(offset, offset + bytes) };
+}
+
+/** The same elements in another shape. */
+export function reshape(tensor: Tensor, shape: readonly number[]): Tensor {
+  if (elements(shape) !== elements(tensor.shape)) {
+    throw new RangeError(`Shape (${shape}) does not hold the elements of (${tensor.shape})`);
+  }
+  return { ...tensor, shape };
+}
+
+/** Rows `from` … `to` of the first dimension. */
+export function rows(tensor: Tensor, from: number, to: number): Tensor {
+  const row = tensor.shape.slice(1);
+  return tensorAt(tensor.memory, from * tensorBytes(tensor.dtype, row), tensor.dtype, [to - from, ...row]);
+}
+
+/** The tensors stacked in the first dimension. */
+export function unstack(tensor: Tensor): Tensor[] {
+  const [count = 0, ...shape] = tensor.shape;
+  return Array.from({ length: count }, (_, index) => reshape(rows(tensor, index, index + 1), shape));
+}
+
+/** The elements of an fp32 tensor, in its own memory. */
+export function float32(tensor: Tensor): Float32Array<ArrayBuffer> {
+  if (tensor.dtype !== "fp32") throw new TypeError(`Expected an fp32 tensor, found ${describe(tensor)}`);
+  return new Float32Array(tensor.memory.buffer, tensor.memory.byteOffset, elements(tensor.shape));
+}
+
+/** The elements of an int32 tensor, in its own memory. */
+export function int32(tensor: Tensor): Int32Array<ArrayBuffer> {
+  if (tensor.dtype !== "int32") throw new TypeError(`Expected an int32 tensor, found ${describe(tensor)}`);
+  return new Int32Array(tensor.memory.buffer, tensor.memory.byteOffset, elements(tensor.shape));
+}
+
+/** Shape and element type in words, for errors: `(4,64,768) fp32`. */
+export function describe(tensor: Tensor | null): string {
+  return tensor === null ? "none" : `(${tensor.shape}) ${tensor.dtype}`;
+}

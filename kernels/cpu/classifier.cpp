@@ -1,0 +1,99 @@
+// Vocabulary matmul, softmax and cross-entropy in one, forward and backward in the same pass:
+//   logits = x · wteᵀ over the V columns of the vocabulary;  loss = log(sum of e^logits) - logits[target]
+//   dlogits = (softmax(logits) - onehot(target)) · scale;  dx = dlogits · wte;  dwte += dlogitsᵀ · x
+// Rows go through in chunks: a chunk's logits are made, turned into losses and gradients in place, used up and
+// forgotten. A larger chunk reads wte and dwte less often, a smaller one keeps its logits nearer to the cache.
+#include <cinttypes>
+#include <cmath>
+
+#include "cpu/door.h"
+#include "cpu/gemm.h"
+#include "cpu/scratch.h"
+#include "cpu/threads.h"
+#include "cpu/vector_math.h"
+
+using namespace llmts;
+
+namespace {
+
+constexpr int64_t kChunkRows = 256;
+constexpr int64_t kGrain = 16384;  // logits worth waking a thread for
+
+float largest(const float *x, int64_t n) {
+  float most = x[0];
+#pragma omp simd reduction(max : most)
+  for (int64_t i = 0; i < n; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+// x = e^(x - shift) where `keep`, else x stays; returns the sum.
+float sum_exponentials(float *x, float shift, bool keep, int64_t n) {
+  float sum = 0.0f;
+  if (keep) {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) {
+      x[i] = exp_fast(x[i] - shift);
+      sum += x[i];
+    }
+  } else {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) sum += exp_fast(x[i] - shift);
+  }
+  return sum;
+}
+
+// The loss of one row; where `backward`, its logits become the gradient of the logits.
+float cross_entropy(float *logits, int32_t target, bool backward, float scale, int64_t V) {
+  if (target < 0) {
+    if (backward) std::fill(logits, logits + V, 0.0f);
+    return 0.0f;
+  }
+  const float shift = largest(logits, V), correct = logits[target];
+  const float sum = sum_exponentials(logits, shift, backward, V);
+  if (backward) {
+    const float factor = scale / sum;
+#pragma omp simd
+    for (int64_t i = 0; i < V; ++i) logits[i] *= factor;
+    logits[target] -= scale;
+  }
+  return std::log(sum) - (correct - shift);
+}
+
+}  // namespace
+
+int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x, int32_t x_dtype,
+                         const void *wte, int32_t wte_dtype, const void *packed, const int32_t *targets, float scale,
+                         int64_t N, int64_t C, int64_t V, int64_t Vp) {
+  return guarded("classifier", {{"N", N}, {"C", C}, {"V", V}, {"Vp", Vp, Dim::Limit}}, [&] {
+    if (Vp < V) fail(LLMTS_INVALID_ARGUMENT, "Vp is %" PRId64 ", expected at least V, %" PRId64, Vp, V);
+    tensor("losses", losses, {N});
+    float *const d = optional_tensor("dx", dx, dx_dtype, Shape{N, C});
+    optional_tensor("dwte", dwte, Shape{Vp, C});
+    if ((d == nullptr) != (dwte == nullptr))
+      fail(LLMTS_INVALID_ARGUMENT, "one of 'dx' and 'dwte' is null, expected both or neither");
+    const float *const in = tensor("x", x, x_dtype, {N, C});
+    const float *const w = tensor("wte", wte, wte_dtype, {Vp, C});
+    if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
+    tensor("targets", targets, {N});
+    for (int64_t row = 0; row < N; ++row) {
+      if (targets[row] < -1 || targets[row] >= V)
+        fail(LLMTS_INVALID_ARGUMENT, "target %d at row %" PRId64 " is neither -1 nor in the vocabulary of %" PRId64,
+             targets[row], row, V);
+    }
+    const bool backward = d != nullptr;
+    const int64_t chunk = std::min(N, kChunkRows);
+    const Scratch<float> scratch(chunk * V);
+    float *const logits = scratch.data();
+    for (int64_t first = 0; first < N; first += chunk) {
+      const int64_t rows = std::min(chunk, N - first);
+      gemm(logits, V, Store::Overwrite, as_is(in + first * C, C), transposed(w, C), rows, V, C);
+      parallel_slices(rows, 1, threads_for(rows * V, kGrain), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row)
+          losses[first + row] = cross_entropy(logits + row * V, targets[first + row], backward, scale, V);
+      });
+      if (!backward) continue;
+      gemm(d + first * C, C, Store::Overwrite, as_is(logits, V), as_is(w, C), rows, C, V);
+      gemm(dwte, C, Store::Add, transposed(logits, V), as_is(in + first * C, C), V, C, rows);
+    }
+  });
+}

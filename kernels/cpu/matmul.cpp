@@ -1,0 +1,117 @@
+// The linear layer.
+//   forward: pre = x · weightᵀ + bias;  out = pre or gelu(pre)
+//   dinput:  dx = dout · weight, and ⊙ gelu'(pre) where x was gelu(pre)
+//   dweight: dweight += doutᵀ · x
+//   dbias:   dbias += the sum of dout over rows
+// Bias, activation and its derivative are applied to each block of the product while it is in the cache.
+#include "cpu/door.h"
+#include "cpu/gemm.h"
+#include "cpu/scratch.h"
+#include "cpu/threads.h"
+#include "cpu/vector_math.h"
+
+using namespace llmts;
+
+namespace {
+
+constexpr int64_t kGrain = 32768;  // elements worth waking a thread for
+
+void check_not_packed(const void *packed) {
+  if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
+}
+
+// out = activation(out + bias) on one row's columns [begin, end); pre, where not null, receives out + bias.
+void finish_row(float *out, float *pre, const float *bias, bool activate, int64_t begin, int64_t end) {
+  if (bias != nullptr) {
+#pragma omp simd
+    for (int64_t c = begin; c < end; ++c) out[c] += bias[c];
+  }
+  if (pre != nullptr) std::copy(out + begin, out + end, pre + begin);
+  if (activate) {
+#pragma omp simd
+    for (int64_t c = begin; c < end; ++c) out[c] = gelu(out[c]);
+  }
+}
+
+}  // namespace
+
+int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pre_dtype, const void *x, int32_t x_dtype,
+                             const void *weight, int32_t weight_dtype, const void *packed, const void *bias,
+                             int32_t bias_dtype, int32_t activation, int64_t N, int64_t C, int64_t OC) {
+  return guarded("matmul_forward", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
+    float *const o = tensor("out", out, out_dtype, {N, OC});
+    float *const before = optional_tensor("pre", pre, pre_dtype, Shape{N, OC});
+    const float *const in = tensor("x", x, x_dtype, {N, C});
+    const float *const w = tensor("weight", weight, weight_dtype, {OC, C});
+    const float *const b = optional_tensor("bias", bias, bias_dtype, Shape{OC});
+    check_not_packed(packed);
+    if (activation != LLMTS_IDENTITY && activation != LLMTS_GELU)
+      fail(LLMTS_INVALID_ARGUMENT, "activation is %d, expected 0 (identity) or 1 (GELU)", activation);
+    const bool activate = activation == LLMTS_GELU;
+    Epilogue epilogue;
+    if (before != nullptr || b != nullptr || activate) {
+      epilogue = [=](const Block &block) {
+        for (int64_t row = block.row; row < block.row_end; ++row)
+          finish_row(o + row * OC, before == nullptr ? nullptr : before + row * OC, b, activate, block.column,
+                     block.column_end);
+      };
+    }
+    gemm(o, OC, Store::Overwrite, as_is(in, C), transposed(w, C), N, OC, C, epilogue);
+  });
+}
+
+int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_t dout_dtype, const void *weight,
+                            int32_t weight_dtype, const void *packed, const void *pre, int32_t pre_dtype, int64_t N,
+                            int64_t C, int64_t OC) {
+  return guarded("matmul_dinput", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
+    float *const d = tensor("dx", dx, dx_dtype, {N, C});
+    const float *const dy = tensor("dout", dout, dout_dtype, {N, OC});
+    const float *const w = tensor("weight", weight, weight_dtype, {OC, C});
+    const float *const before = optional_tensor("pre", pre, pre_dtype, Shape{N, C});
+    check_not_packed(packed);
+    Epilogue epilogue;
+    if (before != nullptr) {
+      epilogue = [=](const Block &block) {
+        for (int64_t row = block.row; row < block.row_end; ++row) {
+#pragma omp simd
+          for (int64_t c = row * C + block.column; c < row * C + block.column_end; ++c)
+            d[c] *= gelu_derivative(before[c]);
+        }
+      };
+    }
+    gemm(d, C, Store::Overwrite, as_is(dy, OC), as_is(w, C), N, C, OC, epilogue);
+  });
+}
+
+int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtype, const void *x, int32_t x_dtype,
+                             int64_t N, int64_t C, int64_t OC) {
+  return guarded("matmul_dweight", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
+    tensor("dweight", dweight, {OC, C});
+    const float *const dy = tensor("dout", dout, dout_dtype, {N, OC});
+    const float *const in = tensor("x", x, x_dtype, {N, C});
+    gemm(dweight, C, Store::Add, transposed(dy, OC), as_is(in, C), OC, C, N);
+  });
+}
+
+int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int64_t N, int64_t OC) {
+  return guarded("matmul_dbias", {{"N", N}, {"OC", OC}}, [&] {
+    tensor("dbias", dbias, {OC});
+    const float *const dy = tensor("dout", dout, dout_dtype, {N, OC});
+    // Each thread sums its own rows, in order; the partial sums are added up in the order of the threads.
+    const int threads = threads_for(N * OC, kGrain);
+    const Scratch<float> partial(OC * threads);
+    parallel(threads, [&](int part, int parts) {
+      float *const sums = partial.data() + OC * part;
+      std::fill(sums, sums + OC, 0.0f);
+      const Range rows = slice(N, part, parts);
+      for (int64_t row = rows.begin; row < rows.end; ++row) {
+#pragma omp simd
+        for (int64_t c = 0; c < OC; ++c) sums[c] += dy[row * OC + c];
+      }
+    });
+    for (int part = 0; part < threads; ++part) {
+      const float *const sums = partial.data() + OC * part;
+      for (int64_t c = 0; c < OC; ++c) dbias[c] += sums[c];
+    }
+  });
+}

@@ -1,0 +1,115 @@
+// Gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101):
+//   g = grads · grad_scale;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
+//   params = params (1 - learning_rate · weight_decay) - learning_rate · mhat / (sqrt(vhat) + eps)
+//   mhat = m / (1 - beta1^step);  vhat = v / (1 - beta2^step)
+// One pass over params, grads, m and v: the step is bound by memory.
+#include <cinttypes>
+#include <cmath>
+
+#include "cpu/door.h"
+#include "cpu/scratch.h"
+#include "cpu/threads.h"
+
+using namespace llmts;
+
+namespace {
+
+constexpr int64_t kGrain = 16384;      // elements worth waking a thread for
+constexpr int64_t kNormChunk = 65536;  // gradients summed at a time: the order of the sums depends on nothing else
+
+double sum_of_squares(const float *grads, int64_t begin, int64_t end) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = begin; i < end; ++i) sum += static_cast<double>(grads[i]) * static_cast<double>(grads[i]);
+  return sum;
+}
+
+// The step's constants, worked out in double precision.
+struct Step {
+  float beta1, one_minus_beta1, beta2, one_minus_beta2, rate, root_correction2, eps, grad_scale;
+};
+
+void update(float *params, const float *grads, float *m, float *v, const Step &s, float keep, int64_t begin,
+            int64_t end) {
+#pragma omp simd
+  for (int64_t i = begin; i < end; ++i) {
+    const float g = grads[i] * s.grad_scale;
+    const float mean = s.beta1 * m[i] + s.one_minus_beta1 * g;
+    const float square = s.beta2 * v[i] + s.one_minus_beta2 * g * g;
+    m[i] = mean;
+    v[i] = square;
+    params[i] = params[i] * keep - s.rate * mean / (std::sqrt(square) * s.root_correction2 + s.eps);
+  }
+}
+
+struct Segment {
+  int64_t first, count;
+  bool decays;
+};
+
+Segment segment_at(const int64_t *segments, int64_t index, int64_t n) {
+  const int64_t first = segments[3 * index], count = segments[3 * index + 1], decays = segments[3 * index + 2];
+  if (first < 0 || count < 0 || first > n || count > n - first)
+    fail(LLMTS_INVALID_ARGUMENT,
+         "segment %" PRId64 " is %" PRId64 " elements from %" PRId64 ", expected inside the %" PRId64 " elements",
+         index, count, first, n);
+  if (decays != 0 && decays != 1)
+    fail(LLMTS_INVALID_ARGUMENT, "segment %" PRId64 " has weight decay %" PRId64 ", expected 0 or 1", index, decays);
+  return {first, count, decays == 1};
+}
+
+}  // namespace
+
+int32_t llmts_global_norm(double *norm, const float *grads, int64_t n) {
+  return guarded("global_norm", {{"n", n, Dim::Limit}}, [&] {
+    tensor("norm", norm, {1});
+    if (n > 0) tensor("grads", grads, {n});
+    const int64_t chunks = n / kNormChunk + (n % kNormChunk != 0);
+    const Scratch<double> sums(chunks);
+    parallel_slices(chunks, 1, threads_for(n, kGrain), [&](int64_t begin, int64_t end) {
+      for (int64_t chunk = begin; chunk < end; ++chunk)
+        sums.data()[chunk] = sum_of_squares(grads, chunk * kNormChunk, std::min(n, (chunk + 1) * kNormChunk));
+    });
+    double total = 0.0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) total += sums.data()[chunk];
+    *norm = std::sqrt(total);
+  });
+}
+
+int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const float *grads, float *m, float *v,
+                    const int64_t *segments, int64_t S, int64_t n, float learning_rate, float beta1, float beta2,
+                    float eps, float weight_decay, float grad_scale, int64_t step) {
+  return guarded("adamw", {{"S", S}, {"n", n}, {"step", step, Dim::Limit}}, [&] {
+    float *const p = tensor("params", params, params_dtype, {n});
+    if (master != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'master' is not null, but params are fp32 themselves");
+    tensor("grads", grads, {n});
+    tensor("m", m, {n});
+    tensor("v", v, {n});
+    tensor("segments", segments, {S, 3});
+    if (step < 1) fail(LLMTS_INVALID_ARGUMENT, "step is %" PRId64 ", expected 1 or more", step);
+    if (!(beta1 >= 0.0f && beta1 < 1.0f && beta2 >= 0.0f && beta2 < 1.0f))
+      fail(LLMTS_INVALID_ARGUMENT, "beta1 and beta2 are %g and %g, expected 0 or more and below 1", beta1, beta2);
+    int64_t elements = 0;
+    for (int64_t index = 0; index < S; ++index) elements += segment_at(segments, index, n).count;
+
+    const double correction1 = 1.0 - std::pow(static_cast<double>(beta1), static_cast<double>(step));
+    const double correction2 = 1.0 - std::pow(static_cast<double>(beta2), static_cast<double>(step));
+    const Step constants = {beta1,
+                            1.0f - beta1,
+                            beta2,
+                            1.0f - beta2,
+                            static_cast<float>(learning_rate / correction1),
+                            static_cast<float>(1.0 / std::sqrt(correction2)),
+                            eps,
+                            grad_scale};
+    const float decayed = static_cast<float>(1.0 - static_cast<double>(learning_rate) * weight_decay);
+    parallel(threads_for(elements, kGrain), [&](int part, int parts) {
+      for (int64_t index = 0; index < S; ++index) {
+        const Segment segment = segment_at(segments, index, n);
+        const Range range = slice(segment.count, part, parts, 16);
+        update(p + segment.first, grads + segment.first, m + segment.first, v + segment.first, constants,
+               segment.decays ? decayed : 1.0f, range.begin, range.end);
+      }
+    });
+  });
+}

@@ -1,0 +1,40 @@
+// Scratch memory from a pool of the library's, so that no step of training allocates or touches fresh pages.
+#ifndef LLMTS_CPU_SCRATCH_H
+#define LLMTS_CPU_SCRATCH_H
+
+#include <cstdint>
+
+namespace llmts {
+
+// Uninitialised memory for `count` elements of T, 64-byte aligned, given back to the pool by the destructor. Safe to
+// use from any thread. Throws Failure(LLMTS_OUT_OF_MEMORY).
+class ScratchBytes {
+ public:
+  explicit ScratchBytes(int64_t bytes);
+  ~ScratchBytes();
+  ScratchBytes(const ScratchBytes &) = delete;
+  ScratchBytes &operator=(const ScratchBytes &) = delete;
+  void *data() const { return data_; }
+
+ private:
+  void *data_;
+};
+
+int64_t scratch_bytes(int64_t count, int64_t element_bytes);
+
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(int64_t count) : bytes_(scratch_bytes(count, sizeof(T))) {}
+  T *data() const { return static_cast<T *>(bytes_.data()); }
+
+ private:
+  ScratchBytes bytes_;
+};
+
+// Frees what is not in use.
+void free_scratch();
+
+}  // namespace llmts
+
+#endif

@@ -1,0 +1,130 @@
+/**
+ * Generating tokens with a key-value cache: after the prompt, one token goes forward for each that comes out.
+ *
+ * @module
+ */
+import { float32, int32, type Tensor } from "../ffi/tensor.ts";
+import { type Activations, allocateActivations } from "./activations.ts";
+import { LlmtsError } from "./errors.ts";
+import { type Cache, forward, lastLogits, type Model } from "./model.ts";
+import { Random } from "./random.ts";
+import { sampleToken, type SamplingOptions, samplingProblem } from "./sampler.ts";
+
+/** Forward passes over a growing sequence, for B sequences of the same length at a time. */
+export interface Decoder {
+  /** Positions seen so far. */
+  readonly length: number;
+  /**
+   * Appends T tokens to each sequence.
+   *
+   * @param tokens ids (B,T), sequence by sequence
+   * @returns logits of the token after them, (B,V); overwritten by the next call
+   * @throws {LlmtsError} they would pass the model's maxT
+   */
+  append(tokens: Int32Array): Float32Array;
+  /** Forgets everything. */
+  reset(): void;
+}
+
+/** Tokens that go forward at a time in a long prompt: bounds the activations' memory. */
+const CHUNK = 256;
+
+/** A decoder for `model`, with room for maxT positions. */
+export function createDecoder(model: Model, B = 1): Decoder {
+  const { config, device, precision } = model;
+  const { L, NH, C, maxT, V } = config;
+  const layers = (): Tensor[] =>
+    Array.from({ length: L }, () => device.tensor(precision, [B, NH, maxT, C / NH]));
+  const cache: Cache = { keys: layers(), values: layers(), length: 0 };
+  const out = device.tensor("fp32", [B, V]);
+  let activations: Activations | undefined;
+  let ids: Tensor | undefined;
+
+  /** Takes T tokens of each sequence forward; keeps the workspace of the last T, which in generation is 1. */
+  function step(tokens: Int32Array, T: number): void {
+    if (activations?.T !== T || ids === undefined) {
+      activations = allocateActivations(config, device, { B, T, precision, training: false });
+      ids = device.tensor("int32", [B, T]);
+    }
+    int32(ids).set(tokens);
+    forward(model, activations, ids, cache);
+    lastLogits(model, activations, out);
+  }
+
+  return {
+    get length(): number {
+      return cache.length;
+    },
+    append(tokens): Float32Array {
+      const total = tokens.length / B;
+      if (!Number.isInteger(total) || total === 0) {
+        throw new RangeError(
+          `Expected the same number of tokens for ${B} sequences, at least one, found ${tokens.length}`,
+        );
+      }
+      if (cache.length + total > maxT) {
+        throw new LlmtsError(`${cache.length} + ${total} tokens are more than the model's ${maxT} positions`);
+      }
+      for (let from = 0; from < total; from += CHUNK) {
+        const T = Math.min(CHUNK, total - from);
+        const part = new Int32Array(B * T);
+        for (let b = 0; b < B; b++) part.set(tokens.subarray(b * total + from, b * total + from + T), b * T);
+        step(part, T);
+      }
+      return float32(out);
+    },
+    reset(): void {
+      cache.length = 0;
+    },
+  };
+}
+
+/** What {@linkcode generate} takes beside sampling options. */
+export interface GenerateOptions extends SamplingOptions {
+  /** How many tokens to generate at most. */
+  readonly tokens: number;
+  /** Seed of the draws. The same seed gives the same tokens. Default 1337. */
+  readonly seed?: number;
+  /** Ends after this token, which is not given out: end-of-text, usually. */
+  readonly stop?: number;
+}
+
+/**
+ * Generates tokens after a prompt, one at a time. Where the sequence would pass the model's maxT positions, its older half
+ * is dropped and the rest goes forward again from position 0.
+ *
+ * @param prompt ids, at least one; of a prompt longer than maxT only the last maxT are seen
+ * @throws {LlmtsError} the prompt is empty or an option is out of range
+ */
+export function* generate(
+  model: Model,
+  prompt: ArrayLike<number>,
+  options: GenerateOptions,
+): Generator<number, void> {
+  const { tokens, seed = 1337, stop } = options;
+  const problem = samplingProblem(options);
+  if (problem !== undefined) throw new LlmtsError(`Text can't be generated: ${problem}`);
+  if (prompt.length === 0) {
+    throw new LlmtsError("Text can't be generated from an empty prompt", {
+      hint: "start from end-of-text, 50256",
+    });
+  }
+  const { maxT } = model.config;
+  const random = new Random(seed);
+  const decoder = createDecoder(model);
+  const sequence = Array.from(prompt).slice(-maxT);
+  let fresh: readonly number[] = sequence;
+  for (let n = 0; n < tokens; n++) {
+    if (decoder.length + fresh.length > maxT) {
+      decoder.reset();
+      sequence.splice(0, sequence.length - Math.ceil(maxT / 2));
+      fresh = sequence;
+    }
+    const logits = decoder.append(Int32Array.from(fresh));
+    const token = sampleToken(logits, random.randfloat64(), options);
+    if (token === stop) return;
+    yield token;
+    sequence.push(token);
+    fresh = [token];
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * Byte-pair encoding as GPT-2 does it (Sennrich et al. 2016, Radford et al. 2019): text is cut into pre-tokens by a
+ * pattern, and in the UTF-8 bytes of each the pair that makes the token of lowest id is merged until none is left.
+ *
+ * The vocabulary comes from npm:gpt-tokenizer (tokenizer.ts); its encoder is not used, because it takes quadratic time
+ * in the length of a pre-token (20,000 letters: a second), overflows the stack in one of some 100,000 tokens, and counts
+ * U+FEFF as white space and U+0085 as none.
+ *
+ * A byte string here is a string of which each character is one byte (0 … 255): it can be sliced, and be a key of a Map.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { BinaryHeap } from "@std/data-structures/binary-heap";
+
+/**
+ * GPT-2's pre-tokens: contractions, then runs of letters, numbers or other signs with at most one space before, then
+ * white space. Of white space before a word the last character is left for the word. White space is Unicode's, which
+ * JavaScript's \s is not quite.
+ */
+const PRE_TOKEN = new RegExp(
+  String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|` +
+    String.raw`\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+`,
+  "gu",
+);
+
+/** Ids of tokens by their byte strings, and what the merge needs to know of them. */
+export interface Ranks {
+  readonly ids: ReadonlyMap<string, number>;
+  /** Length in bytes of the longest token. */
+  readonly longest: number;
+}
+
+/** The UTF-8 bytes of a text as a byte string. Lone surrogates become U+FFFD. */
+export function toByteString(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return /^[\x00-\x7f]*$/.test(text) ? text : Buffer.from(text, "utf8").toString("latin1");
+}
+
+/** The bytes of a byte string. */
+export function fromByteString(bytes: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.from(bytes, "latin1"));
+}
+
+/**
+ * The ids of a text.
+ *
+ * @throws {RangeError} a byte of the text is no token of its own
+ */
+export function encodeText(text: string, ranks: Ranks): number[] {
+  const ids: number[] = [];
+  for (const [preToken] of text.matchAll(PRE_TOKEN)) {
+    const bytes = toByteString(preToken);
+    const id = ranks.ids.get(bytes);
+    if (id === undefined) merge(bytes, ranks, ids);
+    else ids.push(id);
+  }
+  return ids;
+}
+
+/**
+ * Appends the ids of one pre-token. A linked list of parts and a heap of the pairs that can be merged make it
+ * O(n log n); pairs of equal rank are merged from the left.
+ */
+function merge(bytes: string, { ids, longest }: Ranks, out: number[]): void {
+  const n = bytes.length;
+  // The part that starts at byte i ends before end[i]; the one before it starts at previous[i].
+  const end = Int32Array.from({ length: n }, (_, i) => i + 1);
+  const previous = Int32Array.from({ length: n }, (_, i) => i - 1);
+  // Id of the token that the part at i and its right neighbour make, or -1.
+  const pair = new Int32Array(n).fill(-1);
+  // rank · 2^32 + start, an exact number: the smallest is the pair to merge next.
+  const heap = new BinaryHeap<number>((a, b) => a - b);
+
+  const rate = (start: number): void => {
+    const middle = end[start]!;
+    const last = middle < n ? end[middle]! : Infinity; // the last part has no neighbour
+    const id = last - start <= longest ? ids.get(bytes.slice(start, last)) : undefined;
+    pair[start] = id ?? -1;
+    if (id !== undefined) heap.push(id * 2 ** 32 + start);
+  };
+  for (let start = 0; start < n; start++) rate(start);
+
+  for (let best = heap.pop(); best !== undefined; best = heap.pop()) {
+    const start = best % 2 ** 32;
+    if (pair[start] !== Math.floor(best / 2 ** 32)) continue; // an earlier merge took one of its parts
+    const middle = end[start]!;
+    end[start] = end[middle]!;
+    pair[middle] = -1;
+    if (end[start]! < n) previous[end[start]!] = start;
+    rate(start);
+    if (previous[start]! >= 0) rate(previous[start]!);
+  }
+
+  for (let start = 0; start < n; start = end[start]!) {
+    const token = bytes.slice(start, end[start]!);
+    const id = ids.get(token);
+    if (id === undefined) throw new RangeError(`The vocabulary has no token for byte ${token.charCodeAt(0)}`);
+    out.push(id);
+  }
+}
+
+/**
+ * Cuts a stream of text anew, so that its pieces can be encoded one by one and give the ids of the whole: a cut is made
+ * only before white space that follows something else, where a pre-token always ends and another begins.
+ */
+export function* cutBetweenPreTokens(pieces: Iterable<string>): Generator<string> {
+  let pending: string[] = [];
+  let last = "";
+  for (const piece of pieces) {
+    const cut = lastCut(last, piece);
+    if (cut < 0) {
+      pending.push(piece);
+    } else {
+      yield pending.join("") + piece.slice(0, cut);
+      pending = [piece.slice(cut)];
+    }
+    last = piece.at(-1) ?? last;
+  }
+  yield pending.join("");
+}
+
+/** Where the last cut can be made in `piece`, which follows the character `before`; -1 for nowhere. */
+function lastCut(before: string, piece: string): number {
+  for (let i = piece.length - 1; i >= 0; i--) {
+    const left = i > 0 ? piece[i - 1]! : before;
+    if (isWhiteSpace(piece[i]!) && left !== "" && !isWhiteSpace(left)) return i;
+  }
+  return -1;
+}
+
+function isWhiteSpace(character: string): boolean {
+  return /\p{White_Space}/u.test(character);
+}

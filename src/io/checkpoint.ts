@@ -1,0 +1,138 @@
+/**
+ * Model checkpoints in llm.c's format: a header of 256 int32 (magic 20240326; version 3 with fp32 tensors, 5 with bf16;
+ * maxT, V, L, NH, C, Vp), then the 16 tensors in the order of {@linkcode TENSORS}, without gaps.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import type { Device } from "../../ffi/device.ts";
+import { float32, tensorBytes } from "../../ffi/tensor.ts";
+import { bf16ToFp32, fp32ToBf16 } from "../bfloat16.ts";
+import { configProblem, type GPT2Config } from "../config.ts";
+import { FileError, LlmtsError } from "../errors.ts";
+import { createModel, type Model } from "../model.ts";
+import { parameterCount, TENSORS } from "../parameters.ts";
+import {
+  checkSize,
+  HEADER_BYTES,
+  openForReading,
+  readFully,
+  readHeader,
+  writeFileAtomically,
+  writeFully,
+} from "./files.ts";
+
+const MAGIC = 20240326;
+
+/** Element type of the tensors by version. */
+const VERSIONS = { fp32: 3, bf16: 5 } as const;
+
+/** How a checkpoint stores its numbers. */
+export type StoredPrecision = keyof typeof VERSIONS;
+
+/** Elements converted at a time: the memory a bf16 checkpoint needs beside the model. */
+const CHUNK = 1 << 20;
+
+/** What the header of a checkpoint says. */
+export interface CheckpointHeader {
+  readonly config: GPT2Config;
+  readonly stored: StoredPrecision;
+}
+
+function checkpointHeader(file: Deno.FsFile, path: string): CheckpointHeader {
+  const header = readHeader(file, path, { magic: MAGIC, versions: Object.values(VERSIONS) });
+  const [, version, maxT, V, L, NH, C, Vp] = header as unknown as number[];
+  const config = { maxT, V, Vp, L, NH, C } as GPT2Config;
+  const problem = configProblem(config);
+  if (problem !== undefined) throw new FileError(path, `its header holds no GPT-2: ${problem}`);
+  const stored = version === VERSIONS.bf16 ? "bf16" : "fp32";
+  checkSize(file, path, HEADER_BYTES + parameterCount(config) * tensorBytes(stored, [1]));
+  return { config, stored };
+}
+
+/**
+ * Reads and checks the header of a checkpoint.
+ *
+ * @throws {FileError} it can't be read, or is no checkpoint of a version and size that fit
+ */
+export function readCheckpointHeader(path: string): CheckpointHeader {
+  using file = openForReading(path);
+  return checkpointHeader(file, path);
+}
+
+/**
+ * Reads a model. bf16 tensors are widened, which loses nothing.
+ *
+ * @throws {FileError} as {@linkcode readCheckpointHeader}
+ * @throws {LlmtsError} there is not enough memory
+ */
+export function readCheckpoint(path: string, device: Device): Model {
+  using file = openForReading(path);
+  const { config, stored } = checkpointHeader(file, path);
+  const model = createModel(config, device);
+  const narrow = new Uint16Array(stored === "bf16" ? CHUNK : 0);
+  for (const { name } of TENSORS) {
+    const values = float32(model.parameters.whole[name]);
+    if (stored === "fp32") {
+      readFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      continue;
+    }
+    for (let i = 0; i < values.length; i += CHUNK) {
+      const part = values.subarray(i, i + CHUNK);
+      const source = narrow.subarray(0, part.length);
+      readFully(file, new Uint8Array(source.buffer, 0, source.byteLength));
+      bf16ToFp32(part, source);
+    }
+  }
+  return model;
+}
+
+/**
+ * Writes a model, whole or not at all. bf16 rounds to the nearest.
+ *
+ * @throws {FileError} it can't be written
+ */
+export async function writeCheckpoint(
+  path: string,
+  model: Model,
+  stored: StoredPrecision = "fp32",
+): Promise<void> {
+  const { maxT, V, Vp, L, NH, C } = model.config;
+  await writeFileAtomically(path, (file) => {
+    const header = new Int32Array(HEADER_BYTES / 4);
+    header.set([MAGIC, VERSIONS[stored], maxT, V, L, NH, C, Vp]);
+    writeFully(file, new Uint8Array(header.buffer));
+    const narrow = new Uint16Array(stored === "bf16" ? CHUNK : 0);
+    for (const { name } of TENSORS) {
+      const values = float32(model.parameters.whole[name]);
+      if (stored === "fp32") {
+        writeFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+        continue;
+      }
+      for (let i = 0; i < values.length; i += CHUNK) {
+        const part = values.subarray(i, i + CHUNK);
+        const target = narrow.subarray(0, part.length);
+        fp32ToBf16(target, part);
+        writeFully(file, new Uint8Array(target.buffer, 0, target.byteLength));
+      }
+    }
+  });
+}
+
+/** The file of the checkpoint of a step, as llm.c names it: `model_00000040.bin`. */
+export function checkpointPath(folder: string, step: number): string {
+  return join(folder, `model_${String(step).padStart(8, "0")}.bin`);
+}
+
+/** The checkpoint of the highest step in a folder, or undefined where there is none. */
+export function newestCheckpoint(folder: string): string | undefined {
+  let names: string[];
+  try {
+    names = [...Deno.readDirSync(folder)].filter((entry) => entry.isFile).map((entry) => entry.name);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return undefined;
+    throw new LlmtsError(`The folder "${folder}" can't be read: ${(cause as Error).message}`, { cause });
+  }
+  const newest = names.filter((name) => /^model_\d{8}\.bin$/.test(name)).sort().at(-1);
+  return newest === undefined ? undefined : join(folder, newest);
+}

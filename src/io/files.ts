@@ -1,0 +1,216 @@
+/**
+ * What every file format here shares: writing that never leaves half a file, reading that never stops half way, the
+ * header of 256 int32 (llm.c's), and a plain description of a file that is something else.
+ *
+ * Integers are little-endian, as is every machine Deno runs on, so typed arrays read and write them as they are.
+ *
+ * @module
+ */
+import { basename, dirname, join } from "@std/path";
+import { FileError } from "../errors.ts";
+
+/** Bytes of the header that starts every llm.c file: 256 int32. */
+export const HEADER_BYTES = 1024;
+
+/** First header field of the formats of this family, to name a file that was given in place of another. */
+const FORMATS: ReadonlyMap<number, string> = new Map([
+  [20240326, "model checkpoint"],
+  [20240327, "debug state"],
+  [20240328, "tokenizer file"],
+  [20240520, "token file"],
+  [20240522, "HellaSwag file"],
+  [20240527, "optimizer state"],
+  [20240801, "token file of uint32 ids (Llama 3)"],
+]);
+
+/** What a header must hold. */
+export interface HeaderFormat {
+  /** Header field 0. */
+  readonly magic: number;
+  /** The versions (header field 1) that the caller can read. */
+  readonly versions: readonly number[];
+}
+
+/**
+ * Opens a file for reading.
+ *
+ * @throws {FileError} it does not exist, may not be read, or is a folder; `hint` says how to come by it
+ */
+export function openForReading(path: string, hint?: string): Deno.FsFile {
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(path);
+  } catch (error) {
+    throw systemError(path, "cannot be opened", error, hint);
+  }
+  if (file.statSync().isDirectory) {
+    file.close();
+    throw new FileError(path, "is a folder, expected a file");
+  }
+  return file;
+}
+
+/** Fills `buffer` from the file's position on; the number of bytes read is below its length only at the end of the file. */
+export function readFully(file: Deno.FsFile, buffer: Uint8Array): number {
+  let done = 0;
+  while (done < buffer.length) {
+    const read = file.readSync(buffer.subarray(done));
+    if (read === null) break;
+    done += read;
+  }
+  return done;
+}
+
+/** Writes all of `bytes` at the file's position, however many calls that takes. */
+export function writeFully(file: Deno.FsFile, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.length) done += file.writeSync(bytes.subarray(done));
+}
+
+/**
+ * Reads the header of 256 int32 at the start of an open file and checks magic and version. The file's position is
+ * after the header then.
+ *
+ * @throws {FileError} the file is of another format (a web page, a Git LFS pointer, empty … are named) or version
+ */
+export function readHeader(file: Deno.FsFile, path: string, { magic, versions }: HeaderFormat): Int32Array {
+  const header = new Int32Array(HEADER_BYTES / 4);
+  const bytes = new Uint8Array(header.buffer);
+  const length = readFully(file, bytes);
+  const format = FORMATS.get(magic) ?? "file";
+  const expected = `expected a ${format} (magic ${magic}, version ${versions.join(" or ")})`;
+  if (length < 4 || header[0] !== magic) {
+    const { found, hint } = describeContent(bytes.subarray(0, length));
+    throw new FileError(path, `is ${found}, ${expected}`, hint === undefined ? {} : { hint });
+  }
+  if (length < HEADER_BYTES) {
+    throw new FileError(path, `ends after ${length} bytes of its header of ${HEADER_BYTES}`, {
+      hint: CUT_SHORT,
+    });
+  }
+  if (!versions.includes(header[1]!)) {
+    throw new FileError(path, `is a ${format} of version ${header[1]}, ${expected}`);
+  }
+  return header;
+}
+
+/**
+ * Checks the size of an open file against the size its header calls for.
+ *
+ * @throws {FileError} it is shorter or longer
+ */
+export function checkSize(file: Deno.FsFile, path: string, expected: number): void {
+  const { size } = file.statSync();
+  if (size === expected) return;
+  const fault = size < expected
+    ? `${expected - size} bytes are missing`
+    : `${size - expected} bytes are left over`;
+  throw new FileError(
+    path,
+    `has ${size} bytes, its header calls for ${expected}: ${fault}`,
+    size < expected ? { hint: CUT_SHORT } : {},
+  );
+}
+
+const CUT_SHORT = "the file was cut short: make or download it again";
+
+/** Names what a file holds by its first bytes, where that is not the format that was expected. */
+export function describeContent(bytes: Uint8Array): { found: string; hint?: string } {
+  if (bytes.length === 0) return { found: "empty", hint: CUT_SHORT };
+  const text = new TextDecoder().decode(bytes.subarray(0, 128));
+  if (text.startsWith("version https://git-lfs.github.com/spec/")) {
+    return { found: "a Git LFS pointer", hint: "git lfs pull fetches the file it points to" };
+  }
+  if (/^\s*<(!doctype|html|head|\?xml)/i.test(text)) {
+    return {
+      found: "a web page",
+      hint: "the download gave a page in place of the file: open its address in a browser",
+    };
+  }
+  // Text is what has no control characters but white space, and no bytes that are not UTF-8.
+  // deno-lint-ignore no-control-regex
+  if (!/[\x00-\x08\x0e-\x1f\x7f\ufffd]/.test(text.slice(0, 32))) {
+    return { found: `text that begins ${JSON.stringify(text.slice(0, 32))}` };
+  }
+  if (bytes.length < 4) return { found: `${bytes.length} bytes long`, hint: CUT_SHORT };
+  const magic = new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);
+  const format = FORMATS.get(magic);
+  return { found: format === undefined ? `a file with magic ${magic}` : `a ${format} (magic ${magic})` };
+}
+
+/**
+ * Writes a file so that `path` holds either what it held before or the whole new file: into a temporary file in the
+ * same folder ({@linkcode temporaryPath}), flushed to disk, then renamed. If writing fails the temporary file is removed.
+ *
+ * @param write fills the open file, which can also be read and sought in
+ * @returns what `write` returned
+ * @throws {FileError} the operating system refused (no such folder, no permission, disk full …)
+ */
+export async function writeFileAtomically<T>(
+  path: string,
+  write: (file: Deno.FsFile) => T | Promise<T>,
+): Promise<T> {
+  const temporary = temporaryPath(path);
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(temporary, { read: true, write: true, createNew: true });
+  } catch (error) {
+    throw systemError(path, "cannot be written", error);
+  }
+  let open = true;
+  try {
+    const result = await write(file);
+    await file.sync();
+    file.close();
+    open = false;
+    await Deno.rename(temporary, path);
+    await syncFolder(dirname(path));
+    return result;
+  } catch (error) {
+    if (open) file.close();
+    await Deno.remove(temporary).catch(() => {}); // the first error is the one to report
+    throw isSystemError(error) ? systemError(path, "cannot be written", error) : error;
+  }
+}
+
+/** A name in the same folder that nothing else has: it starts with a dot and ends in `.tmp`. */
+export function temporaryPath(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.tmp`);
+}
+
+/** Makes a rename in the folder last through a power cut, where the system lets a folder be flushed. */
+async function syncFolder(path: string): Promise<void> {
+  try {
+    using folder = await Deno.open(path);
+    await folder.sync();
+  } catch {
+    // Windows and some network file systems refuse; the file itself is whole all the same.
+  }
+}
+
+/** Creates a folder and those above it; one that exists is fine. */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await Deno.mkdir(path, { recursive: true });
+  } catch (error) {
+    throw systemError(path, "cannot be made a folder", error);
+  }
+}
+
+function isSystemError(error: unknown): error is Error {
+  return error instanceof Error && /\(os error \d+\)/.test(error.message);
+}
+
+/** A failed system call as a FileError, in words rather than an error number. */
+function systemError(path: string, failure: string, error: unknown, hint?: string): unknown {
+  if (!isSystemError(error)) return error;
+  const reason = error instanceof Deno.errors.NotFound
+    ? "no such file or folder"
+    : error.message.replace(/ \(os error \d+\).*$/s, "").replace(/^[A-Z](?=[a-z])/, (letter) =>
+      letter.toLowerCase());
+  return new FileError(
+    path,
+    `${failure}: ${reason}`,
+    hint === undefined ? { cause: error } : { cause: error, hint },
+  );
+}

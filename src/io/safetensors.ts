@@ -1,0 +1,279 @@
+/**
+ * Hugging Face's safetensors: a 64-bit header length, a JSON header of names, dtypes, shapes and byte ranges, then the
+ * data. Format and rules: https://huggingface.co/docs/safetensors
+ *
+ * @module
+ */
+import { elements } from "../../ffi/tensor.ts";
+import { bf16ToFp32, fp32ToBf16 } from "../bfloat16.ts";
+import { FileError } from "../errors.ts";
+import {
+  checkSize,
+  describeContent,
+  openForReading,
+  readFully,
+  writeFileAtomically,
+  writeFully,
+} from "./files.ts";
+
+/** Bytes of an element, by dtype. */
+const DTYPE_BYTES: Readonly<Record<string, number>> = {
+  BOOL: 1,
+  U8: 1,
+  I8: 1,
+  F8_E5M2: 1,
+  F8_E4M3: 1,
+  U16: 2,
+  I16: 2,
+  F16: 2,
+  BF16: 2,
+  U32: 4,
+  I32: 4,
+  F32: 4,
+  U64: 8,
+  I64: 8,
+  F64: 8,
+};
+
+/** The format's own limit: a longer header is taken for damage or an attack. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+/** Where one tensor lies in a file. */
+export interface SafetensorsEntry {
+  readonly name: string;
+  /** "F32", "BF16" … as the file has it. */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  /** Offset of its first byte from the start of the file. */
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** An open safetensors file. Tensors are read when asked for, one at a time. */
+export interface SafetensorsFile extends Disposable {
+  readonly entries: ReadonlyMap<string, SafetensorsEntry>;
+  /** The header's `__metadata__`. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /**
+   * The numbers of an F32, F16 or BF16 tensor.
+   *
+   * @throws {FileError} there is no such tensor, or its dtype is another
+   */
+  floats(name: string): Float32Array<ArrayBuffer>;
+  /**
+   * The numbers of an I32 tensor.
+   *
+   * @throws {FileError} there is no such tensor, or its dtype is another
+   */
+  ints(name: string): Int32Array<ArrayBuffer>;
+}
+
+/**
+ * Opens a file and checks its whole header: every byte range must fit its shape and dtype, and together they must cover
+ * the data without gap or overlap. Close it with `using` or `[Symbol.dispose]()`.
+ *
+ * @throws {FileError} the file is not safetensors, or is damaged
+ */
+export function openSafetensors(path: string): SafetensorsFile {
+  const file = openForReading(path);
+  try {
+    const size = file.statSync().size;
+    const headerBytes = readHeaderLength(file, path, size);
+    const { entries, metadata, end } = parseHeader(path, readAt(file, path, 8, headerBytes));
+    checkSize(file, path, end);
+
+    const find = (name: string, kind: string, dtypes: readonly string[]): SafetensorsEntry => {
+      const entry = entries.get(name);
+      if (entry === undefined) throw new FileError(path, `has no tensor "${name}"`);
+      if (!dtypes.includes(entry.dtype)) {
+        throw new FileError(
+          path,
+          `tensor "${name}" has dtype ${entry.dtype}, expected ${kind}: ${dtypes.join(", ")}`,
+        );
+      }
+      return entry;
+    };
+    return {
+      entries,
+      metadata,
+      floats(name): Float32Array<ArrayBuffer> {
+        const entry = find(name, "floats", ["F32", "F16", "BF16"]);
+        return toFloats(entry.dtype, readAt(file, path, entry.offset, entry.bytes).buffer);
+      },
+      ints(name): Int32Array<ArrayBuffer> {
+        const entry = find(name, "whole numbers", ["I32"]);
+        return new Int32Array(readAt(file, path, entry.offset, entry.bytes).buffer);
+      },
+      [Symbol.dispose]: () => file.close(),
+    };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+function readAt(file: Deno.FsFile, path: string, offset: number, bytes: number): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(bytes);
+  file.seekSync(offset, Deno.SeekMode.Start);
+  const read = readFully(file, out);
+  if (read < bytes) {
+    throw new FileError(path, `ends at byte ${offset + read}, expected ${offset + bytes} or more`);
+  }
+  return out;
+}
+
+function readHeaderLength(file: Deno.FsFile, path: string, size: number): number {
+  const start = readAt(file, path, 0, Math.min(size, 128));
+  if (size >= 8) {
+    const length = new DataView(start.buffer).getBigUint64(0, true);
+    if (length >= 2n && length <= BigInt(Math.min(MAX_HEADER_BYTES, size - 8))) return Number(length);
+  }
+  const { found, hint } = describeContent(start);
+  throw new FileError(
+    path,
+    `is ${found}, expected a safetensors file: 8 bytes with the length of a header that fits the file's ${size} bytes`,
+    hint === undefined ? {} : { hint },
+  );
+}
+
+/** The header's tensors, in the order of their data, its metadata, and the file's size that it calls for. */
+function parseHeader(
+  path: string,
+  header: Uint8Array,
+): { entries: Map<string, SafetensorsEntry>; metadata: Map<string, string>; end: number } {
+  const dataStart = 8 + header.byteLength;
+  const entries: SafetensorsEntry[] = [];
+  let metadata = new Map<string, string>();
+  for (const [name, value] of Object.entries(parseObject(path, header))) {
+    if (name === "__metadata__") metadata = parseMetadata(path, value);
+    else entries.push(parseEntry(path, name, value, dataStart));
+  }
+
+  entries.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
+  let end = dataStart;
+  for (const { name, offset, bytes } of entries) {
+    if (offset !== end) {
+      throw new FileError(
+        path,
+        `data of tensor "${name}" starts at byte ${offset}, expected ${end}: no gap, no overlap`,
+      );
+    }
+    end += bytes;
+  }
+  return { entries: new Map(entries.map((entry) => [entry.name, entry])), metadata, end };
+}
+
+function parseObject(path: string, header: Uint8Array): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(header));
+  } catch (error) {
+    throw new FileError(path, `header is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  if (!isObject(value)) throw new FileError(path, "header is not a JSON object");
+  return value;
+}
+
+function parseMetadata(path: string, value: unknown): Map<string, string> {
+  if (!isObject(value)) throw new FileError(path, "`__metadata__` is not a JSON object");
+  return new Map(
+    Object.entries(value).map(([key, text]) => {
+      if (typeof text !== "string") throw new FileError(path, `metadata "${key}" is not a string`);
+      return [key, text];
+    }),
+  );
+}
+
+function parseEntry(path: string, name: string, value: unknown, dataStart: number): SafetensorsEntry {
+  const fail = (what: string): never => {
+    throw new FileError(path, `tensor "${name}": ${what}`);
+  };
+  if (!isObject(value)) return fail("entry is not a JSON object");
+  const { dtype, shape, data_offsets: range } = value;
+  if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BYTES, dtype)) {
+    return fail(`unknown dtype ${JSON.stringify(dtype)}`);
+  }
+  if (!isCounts(shape)) return fail(`shape is ${JSON.stringify(shape)}, expected an array of whole numbers`);
+  if (!isCounts(range) || range.length !== 2) {
+    return fail(`data_offsets is ${JSON.stringify(range)}, expected [begin, end]`);
+  }
+  const [begin, end] = range as [number, number];
+  const bytes = byteLength(dtype, shape);
+  if (end - begin !== bytes) fail(`${end - begin} bytes of data, expected ${bytes} for ${dtype} [${shape}]`);
+  return { name, dtype, shape, offset: dataStart + begin, bytes };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
+}
+
+function toFloats(dtype: string, buffer: ArrayBuffer): Float32Array<ArrayBuffer> {
+  switch (dtype) {
+    case "F16":
+      return new Float32Array(new Float16Array(buffer));
+    case "BF16": {
+      const values = new Float32Array(buffer.byteLength / 2);
+      bf16ToFp32(values, new Uint16Array(buffer));
+      return values;
+    }
+    default:
+      return new Float32Array(buffer);
+  }
+}
+
+/** A tensor to be written. */
+export interface SafetensorsSource {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Its numbers, made when their turn comes, so that one tensor at a time is in memory. */
+  readonly values: () => Float32Array;
+}
+
+/**
+ * Writes a file, whole or not at all: tensors in the order given, all of one dtype. BF16 rounds to the nearest, ties to
+ * even.
+ *
+ * @throws {FileError} it can't be written
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly SafetensorsSource[],
+  dtype: "F32" | "BF16",
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> {
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let end = 0;
+  for (const { name, shape } of tensors) {
+    const begin = end;
+    end += byteLength(dtype, shape);
+    header[name] = { dtype, shape, data_offsets: [begin, end] };
+  }
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const padded = new Uint8Array(Math.ceil(text.length / 8) * 8).fill(" ".charCodeAt(0)); // so that data is aligned
+  padded.set(text);
+
+  await writeFileAtomically(path, (file) => {
+    writeFully(file, new Uint8Array(BigUint64Array.of(BigInt(padded.length)).buffer));
+    writeFully(file, padded);
+    for (const { name, shape, values: make } of tensors) {
+      const values = make();
+      if (values.length !== elements(shape)) {
+        throw new RangeError(`Tensor "${name}" [${shape}] came with ${values.length} numbers`);
+      }
+      let stored: Float32Array | Uint16Array = values;
+      if (dtype === "BF16") {
+        stored = new Uint16Array(values.length);
+        fp32ToBf16(stored, values);
+      }
+      writeFully(file, new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
+    }
+  });
+}
+
+function byteLength(dtype: string, shape: readonly number[]): number {
+  return elements(shape) * DTYPE_BYTES[dtype]!;
+}

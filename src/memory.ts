@@ -1,0 +1,58 @@
+/**
+ * How much memory a model needs, from the tables that allocate it.
+ *
+ * @module
+ */
+import { activationBytes } from "./activations.ts";
+import type { GPT2Config } from "./config.ts";
+import { LlmtsError } from "./errors.ts";
+import type { Precision } from "./model.ts";
+import { parameterBytes } from "./parameters.ts";
+
+/** Bytes by use. */
+export interface MemoryPlan {
+  readonly parameters: number;
+  readonly gradients: number;
+  /** Both moments. */
+  readonly optimizer: number;
+  readonly activations: number;
+  readonly total: number;
+}
+
+/** What training (or, without it, a forward pass) over B sequences of T tokens needs. The library's scratch is not in it. */
+export function memoryPlan(
+  config: GPT2Config,
+  { B, T, precision = "fp32", training = true }: {
+    B: number;
+    T: number;
+    precision?: Precision;
+    training?: boolean;
+  },
+): MemoryPlan {
+  const parameters = parameterBytes(config, precision);
+  const fp32 = training ? parameterBytes(config, "fp32") : 0;
+  const activations = activationBytes(config, { B, T, precision, training });
+  return {
+    parameters,
+    gradients: fp32,
+    optimizer: 2 * fp32,
+    activations,
+    total: parameters + 3 * fp32 + activations,
+  };
+}
+
+/**
+ * Checks a plan against the memory that is free now.
+ *
+ * @throws {LlmtsError} there is less
+ */
+export function checkMemory(plan: MemoryPlan, available: number = Deno.systemMemoryInfo().available): void {
+  if (plan.total <= available) return;
+  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  throw new LlmtsError(
+    `${plan.total} bytes (${gib(plan.total)}) of memory are needed, ${available} (${
+      gib(available)
+    }) are free`,
+    { hint: "lower --batch-size or --seq-len, or take a smaller --model" },
+  );
+}

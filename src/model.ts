@@ -1,0 +1,173 @@
+/**
+ * GPT-2 (Radford et al. 2019), forward and backward, op by op. This is the page to read first: every line is one op, with
+ * the shape of its result beside it.
+ *
+ * B sequences, T positions, C channels, NH heads, L layers, V vocabulary, Vp padded vocabulary.
+ *
+ * @module
+ */
+import type { Device } from "../ffi/device.ts";
+import { float32, int32, reshape, rows, type Tensor } from "../ffi/tensor.ts";
+import type { ActivationGradients, Activations } from "./activations.ts";
+import type { GPT2Config } from "./config.ts";
+import { allocateParameters, type Parameters, vocabularyRows } from "./parameters.ts";
+
+/** Element type of weights and activations. */
+export type Precision = "fp32";
+
+/** A GPT-2: its shape, its parameters, and the device that holds them. */
+export interface Model {
+  readonly config: GPT2Config;
+  readonly device: Device;
+  readonly precision: Precision;
+  readonly parameters: Parameters;
+}
+
+/** Keys and values of the `length` positions seen so far, for generation; both (B,NH,maxT,HS) in each layer. */
+export interface Cache {
+  readonly keys: readonly Tensor[];
+  readonly values: readonly Tensor[];
+  length: number;
+}
+
+/** A model whose parameters are all zero, to be initialised or read into. */
+export function createModel(config: GPT2Config, device: Device, precision: Precision = "fp32"): Model {
+  return { config, device, precision, parameters: allocateParameters(config, device, precision) };
+}
+
+/**
+ * The forward pass, up to the last layernorm: `a.lnf` (B,T,C).
+ *
+ * @param tokens int32 (B,T), each in [0, V)
+ * @param cache where given, the tokens follow the `cache.length` positions in it, and are added to it
+ */
+export function forward(model: Model, a: Activations, tokens: Tensor, cache: Cache | null = null): void {
+  const { config: { L, NH, V }, parameters: p, device: { ops } } = model;
+
+  ops.embedding(a.encoded, tokens, p.wte, p.wpe, V, cache?.length); //                                  (B,T,C)
+  ops.layernorm(a.ln1[0]!, a.ln1Mean[0]!, a.ln1Rstd[0]!, a.encoded, p.ln1w[0]!, p.ln1b[0]!); //         (B,T,C)
+  let residual = a.encoded; // the residual stream
+
+  for (let l = 0; l < L; l++) {
+    ops.matmul(a.qkv[l]!, a.ln1[l]!, p.qkvw[l]!, p.qkvb[l]!); //                                        (B,T,3C)
+    if (cache === null) ops.attention(a.atty[l]!, a.lse[l]!, a.qkv[l]!, NH); //                         (B,T,C)
+    else ops.attentionCached(a.atty[l]!, cache.keys[l]!, cache.values[l]!, a.qkv[l]!, cache.length); // (B,T,C)
+    ops.matmul(a.projected, a.atty[l]!, p.attprojw[l]!, p.attprojb[l]!); //                             (B,T,C)
+
+    // deno-fmt-ignore
+    ops.residualLayernorm(a.residual2[l]!, a.ln2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, //                  (B,T,C) twice
+      residual, a.projected, p.ln2w[l]!, p.ln2b[l]!);
+    ops.matmulGelu(a.fchGelu[l]!, a.fch[l]!, a.ln2[l]!, p.fcw[l]!, p.fcb[l]!); //                       (B,T,4C) twice
+    ops.matmul(a.projected, a.fchGelu[l]!, p.fcprojw[l]!, p.fcprojb[l]!); //                            (B,T,C)
+
+    // The layernorm that follows: the next layer's first, or the last one of all.
+    const next = l + 1 < L
+      ? {
+        out: a.ln1[l + 1]!,
+        mean: a.ln1Mean[l + 1]!,
+        rstd: a.ln1Rstd[l + 1]!,
+        w: p.ln1w[l + 1]!,
+        b: p.ln1b[l + 1]!,
+      }
+      : { out: a.lnf, mean: a.lnfMean, rstd: a.lnfRstd, w: p.lnfw, b: p.lnfb };
+    // deno-fmt-ignore
+    ops.residualLayernorm(a.residual3[l]!, next.out, next.mean, next.rstd, //                           (B,T,C) twice
+      a.residual2[l]!, a.projected, next.w, next.b);
+    residual = a.residual3[l]!;
+  }
+  if (cache !== null) cache.length += a.T;
+}
+
+/**
+ * The mean cross-entropy of the targets, in nats, after {@linkcode forward}.
+ *
+ * @param targets int32 (B,T): the ids that follow; -1 where a position does not count
+ */
+export function loss(model: Model, a: Activations, targets: Tensor): number {
+  const { config: { V }, parameters: p, device: { ops } } = model;
+  ops.classifier(a.losses, null, null, a.lnf, p.wte, targets, V, 0); //                                  (B,T)
+  return meanLoss(a, targets);
+}
+
+/**
+ * Loss and backward pass, after {@linkcode forward}: adds the gradient of the loss to `g`.
+ *
+ * @param g gradients of the parameters, fp32
+ * @param scale weight of each position in the loss: one over how many count in the whole batch. Default: in this one
+ * @returns the mean loss of the positions that count, in nats
+ */
+export function backward(
+  model: Model,
+  a: Activations,
+  d: ActivationGradients,
+  g: Parameters,
+  tokens: Tensor,
+  targets: Tensor,
+  scale: number = 1 / countTargets(targets),
+): number {
+  const { config: { L, NH, V }, parameters: p, device: { ops } } = model;
+  const { dresidual, dbranch, dqkv, dfch } = d;
+
+  ops.classifier(a.losses, dbranch, g.wte, a.lnf, p.wte, targets, V, scale); //                          (B,T,C)
+  // deno-fmt-ignore
+  ops.layernormBackward(dresidual, g.lnfw, g.lnfb, //                                                    (B,T,C)
+    dbranch, null, a.residual3[L - 1]!, a.lnfMean, a.lnfRstd, p.lnfw);
+
+  for (let l = L - 1; l >= 0; l--) {
+    const residual = l === 0 ? a.encoded : a.residual3[l - 1]!; // the layer's input
+
+    // The residual stream's gradient is also that of whatever was added to it.
+    ops.matmulDbias(g.fcprojb[l]!, dresidual); //                                                        (C)
+    ops.matmulDweight(g.fcprojw[l]!, dresidual, a.fchGelu[l]!); //                                       (C,4C)
+    ops.matmulDinput(dfch, dresidual, p.fcprojw[l]!, a.fch[l]!); //                                      (B,T,4C)
+    ops.matmulDbias(g.fcb[l]!, dfch); //                                                                 (4C)
+    ops.matmulDweight(g.fcw[l]!, dfch, a.ln2[l]!); //                                                    (4C,C)
+    ops.matmulDinput(dbranch, dfch, p.fcw[l]!); //                                                       (B,T,C)
+    // deno-fmt-ignore
+    ops.layernormBackward(dresidual, g.ln2w[l]!, g.ln2b[l]!, //                                          (B,T,C)
+      dbranch, dresidual, a.residual2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, p.ln2w[l]!);
+
+    ops.matmulDbias(g.attprojb[l]!, dresidual); //                                                       (C)
+    ops.matmulDweight(g.attprojw[l]!, dresidual, a.atty[l]!); //                                         (C,C)
+    ops.matmulDinput(dbranch, dresidual, p.attprojw[l]!); //                                             (B,T,C)
+    ops.attentionBackward(dqkv, dbranch, a.atty[l]!, a.lse[l]!, a.qkv[l]!, NH); //                       (B,T,3C)
+    ops.matmulDbias(g.qkvb[l]!, dqkv); //                                                                (3C)
+    ops.matmulDweight(g.qkvw[l]!, dqkv, a.ln1[l]!); //                                                   (3C,C)
+    ops.matmulDinput(dbranch, dqkv, p.qkvw[l]!); //                                                      (B,T,C)
+    // deno-fmt-ignore
+    ops.layernormBackward(dresidual, g.ln1w[l]!, g.ln1b[l]!, //                                          (B,T,C)
+      dbranch, dresidual, residual, a.ln1Mean[l]!, a.ln1Rstd[l]!, p.ln1w[l]!);
+  }
+  ops.embeddingBackward(g.wte, g.wpe, dresidual, tokens, V); //                                          (Vp,C) (maxT,C)
+  return meanLoss(a, targets);
+}
+
+/** Logits of every position, after {@linkcode forward}: out (B,T,V), fp32. */
+export function logits(model: Model, a: Activations, out: Tensor): void {
+  model.device.ops.matmul(out, a.lnf, vocabularyRows(model.parameters), null);
+}
+
+/** Logits of the last position of each sequence, after {@linkcode forward}: out (B,V), fp32. */
+export function lastLogits(model: Model, a: Activations, out: Tensor): void {
+  const { B, T, lnf } = a;
+  const { config: { C, V } } = model;
+  for (let b = 0; b < B; b++) {
+    const last = rows(reshape(lnf, [B * T, C]), (b + 1) * T - 1, (b + 1) * T);
+    model.device.ops.matmul(
+      rows(reshape(out, [B, V]), b, b + 1),
+      last,
+      vocabularyRows(model.parameters),
+      null,
+    );
+  }
+}
+
+/** How many targets count: those that are not -1. */
+export function countTargets(targets: Tensor): number {
+  return int32(targets).reduce((count, target) => target < 0 ? count : count + 1, 0);
+}
+
+/** Sums in double precision: fp32 would lose digits over a large batch. */
+function meanLoss(a: Activations, targets: Tensor): number {
+  return float32(a.losses).reduce((sum, value) => sum + value, 0) / countTargets(targets);
+}

@@ -1,0 +1,41 @@
+import { assertEquals } from "@std/assert";
+import { openLog, openText } from "../../commands/output.ts";
+
+function written(): { pieces: string[]; write: (text: string) => void } {
+  const pieces: string[] = [];
+  return { pieces, write: (text) => void pieces.push(text) };
+}
+
+Deno.test("openLog() writes progress in place on a terminal, cut to its width", () => {
+  const { pieces, write } = written();
+  const log = openLog(12, write);
+  log.progress("step 1");
+  log.progress("step 2 is far too long");
+  log.line("val loss 1");
+  log.line("again");
+  log.end();
+  assertEquals(pieces.join(""), "\rstep 1\x1b[K\rstep 2 is f\x1b[K\nval loss 1\nagain\n");
+});
+
+Deno.test("openLog() writes plain lines elsewhere", () => {
+  const { pieces, write } = written();
+  const log = openLog(undefined, write);
+  log.progress("step 1");
+  log.progress("step 2");
+  log.line("val loss 1");
+  log.end();
+  assertEquals(pieces.join(""), "step 1\nstep 2\nval loss 1\n");
+});
+
+Deno.test("openText() writes each piece on a terminal, whole lines elsewhere", () => {
+  const terminal = written();
+  const pipe = written();
+  for (const [stream, isTerminal] of [[terminal, true], [pipe, false]] as const) {
+    const text = openText(isTerminal, stream.write);
+    for (const piece of ["a", "b\nc", "", "d\n\n", "e"]) text.write(piece);
+    text.flush();
+    text.flush();
+  }
+  assertEquals(terminal.pieces, ["a", "b\nc", "d\n\n", "e"]);
+  assertEquals(pipe.pieces, ["ab\n", "cd\n\n", "e"]);
+});

@@ -1,0 +1,37 @@
+/**
+ * The devices that tests run on: each variant of the CPU library that this machine can run, with one thread and with two.
+ *
+ * @module
+ */
+import { type Device, openDevice } from "../ffi/device.ts";
+
+/** A device by name; opened anew for each test, since the number of threads is the process's. */
+export interface TestDevice {
+  readonly name: string;
+  open(): Device;
+}
+
+const { level } = openDevice().info();
+const variants = [2, 3, 4].filter((variant) => variant === 2 || variant <= level).map((variant) =>
+  `v${variant}`
+);
+
+/** See the module. */
+export const TEST_DEVICES: readonly TestDevice[] = variants.flatMap((variant) =>
+  [1, 2].map((threads) => ({
+    name: `cpu ${variant}, ${threads} thread${threads > 1 ? "s" : ""}`,
+    open: () => openVariant(variant, threads),
+  }))
+);
+
+/** Opens one variant of the CPU library. */
+export function openVariant(variant: string, threads: number): Device {
+  const before = Deno.env.get("LLMTS_CPU_VARIANT");
+  Deno.env.set("LLMTS_CPU_VARIANT", variant);
+  try {
+    return openDevice({ device: "cpu", threads });
+  } finally {
+    if (before === undefined) Deno.env.delete("LLMTS_CPU_VARIANT");
+    else Deno.env.set("LLMTS_CPU_VARIANT", before);
+  }
+}

@@ -1,0 +1,133 @@
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { Device } from "../ffi/device.ts";
+import { float32, int32 } from "../ffi/tensor.ts";
+import { allocateActivations } from "../src/activations.ts";
+import type { GPT2Config } from "../src/config.ts";
+import { LlmtsError } from "../src/errors.ts";
+import { createDecoder, generate } from "../src/generate.ts";
+import { randomModel } from "../src/load.ts";
+import { forward, logits, type Model } from "../src/model.ts";
+import { Random } from "../src/random.ts";
+import { TEST_DEVICES } from "./devices.ts";
+
+const CONFIG: GPT2Config = { maxT: 19, V: 65, Vp: 128, L: 2, NH: 3, C: 24 };
+
+/** A random model whose weights are large enough for its predictions to differ from token to token. */
+function model(device: Device, config: GPT2Config = CONFIG): Model {
+  const made = randomModel(config, device, 7);
+  for (const weights of [made.parameters.wte, ...made.parameters.qkvw, ...made.parameters.fcw]) {
+    float32(weights).forEach((value, i, values) => values[i] = value * 10);
+  }
+  return made;
+}
+
+function randomIds(count: number, seed: number): Int32Array {
+  const random = new Random(seed);
+  return Int32Array.from({ length: count }, () => random.randint32() % CONFIG.V);
+}
+
+/** Logits of every position by one full forward pass: (B,T,V). */
+function fullLogits(model: Model, ids: Int32Array, B: number): Float32Array {
+  const T = ids.length / B;
+  const { config, device, precision } = model;
+  const a = allocateActivations(config, device, { B, T, precision, training: false });
+  const tokens = device.tensor("int32", [B, T]);
+  int32(tokens).set(ids);
+  forward(model, a, tokens);
+  const out = device.tensor("fp32", [B, T, config.V]);
+  logits(model, a, out);
+  return float32(out);
+}
+
+for (const device of TEST_DEVICES) {
+  Deno.test(`createDecoder() gives the logits of a full forward pass (${device.name})`, () => {
+    const gpt2 = model(device.open());
+    const { maxT, V } = CONFIG;
+    const B = 2;
+    const ids = randomIds(B * maxT, 3);
+    const expected = fullLogits(gpt2, ids, B);
+    for (const cuts of [[maxT], Array(maxT).fill(1), [5, 1, 1, 4, 8]]) {
+      const decoder = createDecoder(gpt2, B);
+      let position = 0;
+      for (const T of cuts as number[]) {
+        const part = new Int32Array(B * T);
+        for (let b = 0; b < B; b++) {
+          part.set(ids.subarray(b * maxT + position, b * maxT + position + T), b * T);
+        }
+        const found = decoder.append(part);
+        position += T;
+        for (let b = 0; b < B; b++) {
+          const start = (b * maxT + position - 1) * V;
+          for (let id = 0; id < V; id++) assertAlmostEquals(found[b * V + id]!, expected[start + id]!, 2e-5);
+        }
+      }
+      assertEquals(decoder.length, maxT);
+      assertThrows(
+        () => decoder.append(new Int32Array(B)),
+        LlmtsError,
+        "19 + 1 tokens are more than the model's 19",
+      );
+    }
+  });
+}
+
+const device = TEST_DEVICES.at(-1)!;
+
+Deno.test("generate() at temperature 0 takes the most likely token of a full forward pass each time", () => {
+  const gpt2 = model(device.open());
+  const prompt = [...randomIds(4, 5)];
+  const expected: number[] = [];
+  for (let n = 0; n < 15; n++) {
+    const sequence = Int32Array.from([...prompt, ...expected]);
+    const last = fullLogits(gpt2, sequence, 1).subarray(-CONFIG.V);
+    expected.push(last.indexOf(Math.max(...last)));
+  }
+  const found = [...generate(gpt2, prompt, { tokens: 15, temperature: 0 })];
+  assertEquals(found, expected);
+  assert(new Set(found).size > 1);
+});
+
+Deno.test("generate() gives the same tokens for the same seed, others for another (S-08)", () => {
+  const gpt2 = model(device.open());
+  const draw = (seed: number): number[] => [...generate(gpt2, [1], { tokens: 12, seed })];
+  assertEquals(draw(1), draw(1));
+  assert(draw(1).join() !== draw(2).join());
+});
+
+Deno.test("generate() goes on past the model's last position", () => {
+  const gpt2 = model(device.open());
+  assertEquals([...generate(gpt2, [1, 2, 3], { tokens: 50, seed: 1 })].length, 50);
+});
+
+Deno.test("generate() sees the last maxT tokens of a longer prompt (S-05)", () => {
+  const gpt2 = model(device.open());
+  const prompt = [...randomIds(40, 11)];
+  const options = { tokens: 1, temperature: 0 };
+  assertEquals([...generate(gpt2, prompt, options)], [
+    ...generate(gpt2, prompt.slice(-CONFIG.maxT), options),
+  ]);
+});
+
+Deno.test("generate() works with a context of one position", () => {
+  const gpt2 = model(device.open(), { ...CONFIG, maxT: 1 });
+  assertEquals([...generate(gpt2, [1], { tokens: 3 })].length, 3);
+});
+
+Deno.test("generate() ends before the stop token", () => {
+  const gpt2 = model(device.open());
+  const all = [...generate(gpt2, [1], { tokens: 12, seed: 4 })];
+  const stop = all[5]!;
+  assertEquals([...generate(gpt2, [1], { tokens: 12, seed: 4, stop })], all.slice(0, all.indexOf(stop)));
+});
+
+Deno.test("generate() never draws a padding id (A-47)", () => {
+  const gpt2 = model(device.open(), { ...CONFIG, V: 3 });
+  for (const token of generate(gpt2, [1], { tokens: 2000, temperature: 5 })) assert(token < 3);
+});
+
+Deno.test("generate() refuses an empty prompt, options out of range and ids outside the vocabulary", () => {
+  const gpt2 = model(device.open());
+  assertThrows(() => [...generate(gpt2, [], { tokens: 1 })], LlmtsError, "empty prompt");
+  assertThrows(() => [...generate(gpt2, [1], { tokens: 1, temperature: -1 })], LlmtsError, "temperature -1");
+  assertThrows(() => [...generate(gpt2, [CONFIG.V], { tokens: 1 })], LlmtsError, "65");
+});

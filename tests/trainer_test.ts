@@ -1,0 +1,129 @@
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { Device } from "../ffi/device.ts";
+import { float32 } from "../ffi/tensor.ts";
+import type { GPT2Config } from "../src/config.ts";
+import { LlmtsError } from "../src/errors.ts";
+import type { Batch } from "../src/io/loader.ts";
+import { generate } from "../src/generate.ts";
+import { randomModel } from "../src/load.ts";
+import { Random } from "../src/random.ts";
+import { createTrainer, type Trainer } from "../src/trainer.ts";
+import { TEST_DEVICES } from "./devices.ts";
+
+const CONFIG: GPT2Config = { maxT: 16, V: 65, Vp: 128, L: 2, NH: 2, C: 16 };
+const B = 3;
+const T = 8;
+
+/** Batches of a sequence that a small model can learn: each id follows from the one before. */
+function batch(seed: number): Batch {
+  const random = new Random(seed);
+  const inputs = Int32Array.from({ length: B * T }, () => random.randint32() % CONFIG.V);
+  return { inputs, targets: inputs.map((id) => (id * 7 + 1) % CONFIG.V) };
+}
+
+function trainer(device: Device, options: { gradClip?: number; weightDecay?: number } = {}): Trainer {
+  return createTrainer(randomModel(CONFIG, device, 42), { B, T, ...options });
+}
+
+const device = TEST_DEVICES.at(-1)!;
+
+Deno.test("Trainer.step() learns", () => {
+  const { step, evaluate } = trainer(device.open());
+  const before = evaluate([batch(999)]).loss;
+  assertAlmostEquals(before, Math.log(CONFIG.V), 0.1);
+  for (let i = 0; i < 300; i++) step(batch(i), 1e-2);
+  const after = evaluate([batch(999)]).loss;
+  assert(after < before / 4, `${before} -> ${after}`);
+});
+
+Deno.test("Trainer.step() gives the same losses with validation and sampling in between (A-35)", () => {
+  const losses = (interrupted: boolean): number[] => {
+    const { model, step, evaluate } = trainer(device.open());
+    return Array.from({ length: 6 }, (_, i) => {
+      if (interrupted) {
+        evaluate([batch(100), batch(101)]);
+        assertEquals([...generate(model, [1], { tokens: 20 })].length, 20);
+      }
+      return step(batch(i), 1e-2).loss;
+    });
+  };
+  assertEquals(losses(true), losses(false));
+});
+
+Deno.test("Trainer.step() scales gradients down to gradClip", () => {
+  const norm = trainer(device.open(), { gradClip: 0 }).step(batch(0), 1e-3).gradNorm;
+  assert(norm > 0.1);
+  // AdamW's first step depends on a gradient only by its direction, so the moments are what shows the scale.
+  for (const [gradClip, scale] of [[0, 1], [norm * 2, 1], [norm / 4, 1 / 4]] as const) {
+    const { step, gradients, optimizer } = trainer(device.open(), { gradClip });
+    assertEquals(step(batch(0), 1e-3).gradNorm, norm);
+    const [g, m] = [float32(gradients.whole.qkvw), float32(optimizer.m.whole.qkvw)];
+    g.forEach((value, i) => assertAlmostEquals(m[i]!, 0.1 * value * scale, 1e-6 * Math.abs(value) + 1e-12));
+  }
+});
+
+Deno.test("Trainer.step() decays matrices and nothing else (A-46)", () => {
+  const run = (weightDecay: number) => {
+    const { model, step } = trainer(device.open(), { weightDecay });
+    step(batch(0), 1e-2);
+    return model.parameters.whole;
+  };
+  const [without, decayed] = [run(0), run(0.5)];
+  for (const name of ["qkvb", "ln1w", "ln2b", "lnfw", "fcb"] as const) {
+    assertEquals(float32(decayed[name]), float32(without[name]), name);
+  }
+  const before = randomModel(CONFIG, device.open(), 42).parameters.whole;
+  for (const name of ["wte", "wpe", "qkvw", "fcprojw"] as const) {
+    const [start, w, d] = [float32(before[name]), float32(without[name]), float32(decayed[name])];
+    // params (1 - learning rate · weight decay), and the same update besides.
+    d.forEach((value, i) => assertAlmostEquals(value, w[i]! - 1e-2 * 0.5 * start[i]!, 1e-8, name));
+  }
+});
+
+Deno.test("Trainer.step() leaves the padding rows of wte and the positions past T as they were (A-43, A-46)", () => {
+  const { model, step } = trainer(device.open());
+  const before = float32(randomModel(CONFIG, device.open(), 42).parameters.whole.wpe);
+  for (let i = 0; i < 3; i++) step(batch(i), 1e-2);
+  const { wte, wpe } = model.parameters;
+  assert(float32(wte).subarray(CONFIG.V * CONFIG.C).every((value) => value === 0));
+  assertEquals(float32(wpe).subarray(T * CONFIG.C), before.subarray(T * CONFIG.C));
+});
+
+Deno.test("Trainer.step() stops at a loss that is not finite, and leaves the parameters alone (A-40)", () => {
+  const { model, step } = trainer(device.open());
+  float32(model.parameters.lnfw)[0] = Infinity;
+  const before = model.parameters.flat.memory.slice();
+  const error = assertThrows(() => step(batch(0), 1e-3), LlmtsError, "diverged");
+  assert(error.hint?.includes("--learning-rate"));
+  assertEquals(model.parameters.flat.memory, before);
+});
+
+Deno.test("Trainer.evaluate() counts each position alike, and not those with target -1 (A-15)", () => {
+  const { evaluate } = trainer(device.open());
+  const [first, second] = [batch(1), batch(2)];
+  const half = { inputs: second.inputs, targets: second.targets.map((id, i) => i < B * T / 2 ? id : -1) };
+  const rest = { inputs: second.inputs, targets: second.targets.map((id, i) => i < B * T / 2 ? -1 : id) };
+  const whole = evaluate([first, second]);
+  const split = evaluate([half, first, rest]);
+  assertEquals([whole.tokens, split.tokens], [2 * B * T, 2 * B * T]);
+  assertAlmostEquals(split.loss, whole.loss, 1e-6);
+});
+
+Deno.test("createTrainer() refuses sequences longer than the model's positions (A-43)", () => {
+  const model = randomModel(CONFIG, device.open(), 42);
+  const error = assertThrows(
+    () => createTrainer(model, { B: 1, T: 17 }),
+    LlmtsError,
+    "17 tokens are longer than the model's 16",
+  );
+  assert(error.hint?.includes("--seq-len 16"));
+});
+
+Deno.test("Trainer.step() refuses ids outside the vocabulary, padding ids too (A-08)", () => {
+  const { step } = trainer(device.open());
+  for (const id of [CONFIG.V, CONFIG.Vp - 1, 65535]) {
+    const { inputs, targets } = batch(0);
+    assertThrows(() => step({ inputs: inputs.with(5, id), targets }, 1e-3), LlmtsError, String(id));
+    assertThrows(() => step({ inputs, targets: targets.with(5, id) }, 1e-3), LlmtsError, String(id));
+  }
+});
