@@ -44,10 +44,13 @@ const ALIASES: Readonly<Record<string, number>> = {
   "gpt2-xl": 48,
 };
 
+/** The names of the released sizes, smallest first. */
+export const RELEASED: readonly string[] = Object.keys(ALIASES);
+
 /** The names {@linkcode presetConfig} knows, smallest first. */
 export const PRESETS: readonly string[] = [
   ...Object.keys(DEPTHS).map((depth) => `d${depth}`),
-  ...Object.keys(ALIASES),
+  ...RELEASED,
 ];
 
 /** V rounded up to a multiple of 128, as llm.c pads it. */

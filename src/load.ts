@@ -1,14 +1,78 @@
 /**
- * A model from whatever names one: a checkpoint file, or a preset to start from scratch.
+ * A model from whatever names one: a preset to start from scratch, a checkpoint, or a model in Hugging Face's format.
  *
  * @module
  */
 import type { Device } from "../ffi/device.ts";
 import { float32 } from "../ffi/tensor.ts";
-import { type GPT2Config, isPreset, presetConfig } from "./config.ts";
+import { type GPT2Config, isPreset, presetConfig, PRESETS } from "./config.ts";
+import { FileError } from "./errors.ts";
 import { initializeParameters } from "./initialize.ts";
-import { readCheckpoint, readCheckpointHeader } from "./io/checkpoint.ts";
+import {
+  type CheckpointHeader,
+  isCheckpoint,
+  newestCheckpoint,
+  readCheckpoint,
+  readCheckpointHeader,
+} from "./io/checkpoint.ts";
+import { describeContent, exists, isFolder, openForReading, readFully } from "./io/files.ts";
+import { isHuggingFaceFolder, readHuggingFace, readHuggingFaceHeader } from "./io/hugging_face.ts";
+import { isSafetensors } from "./io/safetensors.ts";
 import { createModel, type Model } from "./model.ts";
+
+/** What a model on disk is read with. */
+interface Format {
+  readonly readHeader: (path: string) => CheckpointHeader;
+  readonly read: (path: string, device: Device) => Model;
+}
+
+const CHECKPOINT: Format = { readHeader: readCheckpointHeader, read: readCheckpoint };
+const HUGGING_FACE: Format = { readHeader: readHuggingFaceHeader, read: readHuggingFace };
+
+/** What {@linkcode findModel} accepts, for errors. */
+const EXPECTED =
+  "a model: a checkpoint of llm.c's (magic 20240326, version 3 or 5), a safetensors file, or a folder";
+
+/**
+ * What a user's name for a model means: a preset, a file, a folder in Hugging Face's format, or another folder, of which
+ * the newest checkpoint is taken.
+ *
+ * @returns the source to give to {@linkcode modelConfig} and {@linkcode loadModel}
+ * @throws {FileError} there is none, or a folder has both kinds
+ */
+export function findModel(name: string): string {
+  if (isPreset(name)) return name;
+  const hint = `presets: ${PRESETS.join(" ")}`;
+  if (!exists(name)) throw new FileError(name, `no such file or folder, expected ${EXPECTED}`, { hint });
+  if (!isFolder(name)) return name;
+  const checkpoint = newestCheckpoint(name);
+  if (!isHuggingFaceFolder(name)) {
+    if (checkpoint !== undefined) return checkpoint;
+    throw new FileError(
+      name,
+      "the folder holds no checkpoint (model_*.bin) and no model of Hugging Face's (config.json, model.safetensors)",
+      { hint },
+    );
+  }
+  if (checkpoint === undefined) return name;
+  throw new FileError(
+    name,
+    `the folder holds both a Hugging Face model and checkpoints, "${checkpoint}" the newest`,
+    {
+      hint: "name the file: model.safetensors or a model_*.bin",
+    },
+  );
+}
+
+/**
+ * The shape of a model on disk, and the precision it is stored in.
+ *
+ * @param path a checkpoint, a safetensors file, or a folder in Hugging Face's format
+ * @throws {FileError} it can't be read or is no model
+ */
+export function modelHeader(path: string): CheckpointHeader {
+  return formatOf(path).readHeader(path);
+}
 
 /**
  * The shape of a model without loading it: see {@linkcode loadModel}.
@@ -16,7 +80,7 @@ import { createModel, type Model } from "./model.ts";
  * @throws {LlmtsError} as `loadModel`
  */
 export function modelConfig(source: string): GPT2Config {
-  return isPreset(source) ? presetConfig(source) : readCheckpointHeader(source).config;
+  return isPreset(source) ? presetConfig(source) : modelHeader(source).config;
 }
 
 /** A model with random weights, as PyTorch draws them from the same seed. */
@@ -35,11 +99,25 @@ export function randomModel(config: GPT2Config, device: Device, seed: number): M
 /**
  * Loads a model.
  *
- * @param source a preset's name, which starts from random weights, or else the path of a checkpoint
+ * @param source a preset's name, which starts from random weights, or else the path of a checkpoint, of a safetensors
+ * file, or of a folder in Hugging Face's format
  * @param options.seed of random weights. Default 42
- * @throws {FileError} the file can't be read or is no checkpoint
+ * @throws {FileError} it can't be read or is no model
  * @throws {LlmtsError} there is not enough memory
  */
 export function loadModel(source: string, device: Device, { seed = 42 }: { seed?: number } = {}): Model {
-  return isPreset(source) ? randomModel(presetConfig(source), device, seed) : readCheckpoint(source, device);
+  if (isPreset(source)) return randomModel(presetConfig(source), device, seed);
+  return formatOf(source).read(source, device);
+}
+
+/** Tells formats apart by what a file holds, not by its name. */
+function formatOf(path: string): Format {
+  if (isFolder(path)) return HUGGING_FACE;
+  using file = openForReading(path);
+  const start = new Uint8Array(128);
+  const bytes = start.subarray(0, readFully(file, start));
+  if (isCheckpoint(bytes)) return CHECKPOINT;
+  if (isSafetensors(bytes)) return HUGGING_FACE;
+  const { found, hint } = describeContent(bytes);
+  throw new FileError(path, `is ${found}, expected ${EXPECTED}`, hint === undefined ? {} : { hint });
 }

@@ -44,15 +44,20 @@ export function memoryPlan(
 /**
  * Checks a plan against the memory that is free now.
  *
+ * @param hint what to do where there is less
  * @throws {LlmtsError} there is less
  */
-export function checkMemory(plan: MemoryPlan, available: number = Deno.systemMemoryInfo().available): void {
+export function checkMemory(
+  plan: MemoryPlan,
+  available: number = Deno.systemMemoryInfo().available,
+  hint = "lower --batch-size or --seq-len, or take a smaller --model",
+): void {
   if (plan.total <= available) return;
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   throw new LlmtsError(
     `${plan.total} bytes (${gib(plan.total)}) of memory are needed, ${available} (${
       gib(available)
     }) are free`,
-    { hint: "lower --batch-size or --seq-len, or take a smaller --model" },
+    { hint },
   );
 }

@@ -12,11 +12,15 @@ const FOLDER = join(import.meta.dirname!, "fixtures");
 /** One case of a family. */
 export interface FixtureCase {
   readonly name: string;
-  /** A dimension, seed or other number of the case. */
+  /** All its dimensions, seeds and other numbers. */
+  readonly dims: Readonly<Record<string, number>>;
+  /** One of them, which must be there. */
   dim(name: string): number;
   /** Names of its tensors. */
   readonly tensors: readonly string[];
   shape(name: string): readonly number[];
+  /** F32 or I32. */
+  dtype(name: string): string;
   /** A float tensor's numbers: a fresh copy at each call. */
   floats(name: string): Float32Array<ArrayBuffer>;
   /** A whole-number tensor's numbers (token ids, segments, raw random bits): a fresh copy at each call. */
@@ -42,15 +46,20 @@ export function readCases(path: string): FixtureCase[] {
     if (dtype === "I32") ints.set(name, file.ints(name));
     else floats.set(name, file.floats(name));
   }
-  const shapes = new Map(file.entries.values().map(({ name, shape }) => [name, shape]));
-  const cases = JSON.parse(file.metadata.get("cases") ?? "{}") as Record<string, Record<string, number>>;
+  const { entries } = file;
+  const cases = JSON.parse(found(file.metadata.get("cases"), "cases", path)) as Record<
+    string,
+    Record<string, number>
+  >;
   return Object.entries(cases).map(([name, dims]) => ({
     name,
-    tensors: [...shapes.keys()].filter((key) => key.startsWith(`${name}/`)).map((key) =>
+    dims,
+    tensors: [...entries.keys()].filter((key) => key.startsWith(`${name}/`)).map((key) =>
       key.slice(name.length + 1)
     ),
     dim: (key) => found(dims[key], `dimension "${key}" of case "${name}"`, path),
-    shape: (key) => found(shapes.get(`${name}/${key}`), `tensor "${key}" of case "${name}"`, path),
+    shape: (key) => found(entries.get(`${name}/${key}`), `tensor "${key}" of case "${name}"`, path).shape,
+    dtype: (key) => found(entries.get(`${name}/${key}`), `tensor "${key}" of case "${name}"`, path).dtype,
     floats: (key) =>
       found(floats.get(`${name}/${key}`), `float tensor "${key}" of case "${name}"`, path).slice(),
     ints: (key) =>

@@ -15,7 +15,8 @@ const CONFIG: GPT2Config = { maxT: 19, V: 65, Vp: 128, L: 2, NH: 3, C: 24 };
 /** A random model whose weights are large enough for its predictions to differ from token to token. */
 function model(device: Device, config: GPT2Config = CONFIG): Model {
   const made = randomModel(config, device, 7);
-  for (const weights of [made.parameters.wte, ...made.parameters.qkvw, ...made.parameters.fcw]) {
+  const { wte, wpe, qkvw, attprojw, fcw, fcprojw } = made.parameters;
+  for (const weights of [wte, wpe, ...qkvw, ...attprojw, ...fcw, ...fcprojw]) {
     float32(weights).forEach((value, i, values) => values[i] = value * 10);
   }
   return made;

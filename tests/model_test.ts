@@ -1,11 +1,11 @@
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Device } from "../ffi/device.ts";
-import { elements, float32, int32 } from "../ffi/tensor.ts";
+import { float32, int32 } from "../ffi/tensor.ts";
 import { allocateActivationGradients, allocateActivations } from "../src/activations.ts";
 import { ADAMW_DEFAULTS, createAdamW } from "../src/adamw.ts";
 import type { GPT2Config } from "../src/config.ts";
 import { readCheckpoint } from "../src/io/checkpoint.ts";
-import { HEADER_BYTES } from "../src/io/files.ts";
+import { openDebugState } from "../src/io/debug_state.ts";
 import { randomModel } from "../src/load.ts";
 import { backward, forward, logits, loss, type Model } from "../src/model.ts";
 import { allocateParameters, parameterCount, type Parameters, TENSORS } from "../src/parameters.ts";
@@ -55,23 +55,11 @@ function tenLosses(
 /** odd.bin and its debug state: everything odd. */
 function oddModel(device: Device) {
   const model = readCheckpoint(fixturePath("models/odd.bin"), device);
-  const state = Deno.readFileSync(fixturePath("models/odd_debug_state.bin")).buffer;
-  const [magic, version, B = 0, T = 0] = new Int32Array(state, 0, 4);
-  assertEquals([magic, version], [20240327, 2]);
-  const { V } = model.config;
-  let offset = HEADER_BYTES;
-  const ints = (count: number): Int32Array => new Int32Array(state, (offset += 4 * count) - 4 * count, count);
-  const floats = (count: number): Float32Array =>
-    new Float32Array(state, (offset += 4 * count) - 4 * count, count);
-  const [x, y] = [ints(B * T), ints(B * T)];
-  const [expectedLogits, [expectedLoss = NaN]] = [floats(B * T * V), floats(1)];
-  const gradients = TENSORS.map(({ name, shape }) => ({
-    name,
-    values: floats(elements(shape(model.config))),
-  }));
-  assertEquals(offset, state.byteLength);
+  using state = openDebugState(fixturePath("models/odd_debug_state.bin"), model.config);
+  const { B, T, tokens: x, targets: y, loss: expectedLoss } = state;
+  const gradients = TENSORS.map(({ name }) => ({ name, values: state.gradient(name) }));
   const json = JSON.parse(Deno.readTextFileSync(fixturePath("models/odd_debug_state.json")));
-  return { model, B, T, x, y, expectedLogits, expectedLoss, gradients, json };
+  return { model, B, T, x, y, expectedLogits: state.logits(), expectedLoss, gradients, json };
 }
 
 Deno.test("parameterCount() is llm.c's for GPT-2 124M", () => {

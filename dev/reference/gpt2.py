@@ -3,11 +3,12 @@
     python3 dev/reference/gpt2.py --model gpt2 --random --out DIR
 
 NAME.bin and NAME_bf16.bin (checkpoints), NAME_tokens.bin (B·T + 1 ids: one batch), NAME_debug_state.bin (that batch,
-its logits, loss and gradients), NAME_debug_state.json (ten AdamW losses) and, where the model comes with one,
-gpt2_tokenizer.bin. Then prints how close PyTorch's own bf16 autocast comes to its fp32: the measure for tolerances.
+its logits, loss and gradients), NAME_debug_state.json (ten AdamW losses, and the state's sha256) and, where the model
+comes with one, gpt2_tokenizer.bin. Then prints how close PyTorch's own bf16 autocast comes to its fp32: the measure for tolerances.
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -97,12 +98,18 @@ def main() -> None:
     write_checkpoint(Path(f"{stem}_bf16.bin"), model, torch.bfloat16)
     write_tokens(Path(f"{stem}_tokens.bin"), ids)
     if not args.random:
-        write_tokenizer(args.out / "gpt2_tokenizer.bin", *load_tokenizer(args.model))
+        tokens, end_of_text = load_tokenizer(args.model)
+        if len(tokens) == config.V:
+            write_tokenizer(args.out / "gpt2_tokenizer.bin", tokens, end_of_text)
+        else:  # transformers makes up an empty tokenizer for a folder without one
+            print(f"no gpt2_tokenizer.bin: {args.model} has {len(tokens)} tokens for a vocabulary of {config.V}")
 
     logits, loss = model(x, y)
     loss.backward()
-    write_debug_state(Path(f"{stem}_debug_state.bin"), model, x, y, logits, loss)
-    record = losses_record(model, x, y)
+    state = Path(f"{stem}_debug_state.bin")
+    write_debug_state(state, model, x, y, logits, loss)
+    checksum = hashlib.sha256(np.memmap(state, mode="r")).hexdigest()
+    record = losses_record(model, x, y) | {"stateSha256": checksum}
     Path(f"{stem}_debug_state.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"loss {loss.item():.6f}; ten losses", *(f"{loss:.6f}" for loss in record["losses"]["matrices"]))
     print(f"wrote {stem}*")

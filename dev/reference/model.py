@@ -119,10 +119,10 @@ class GPT2(nn.Module):
         return self
 
 
-def adamw(model: GPT2, learning_rate: float, weight_decay: float, decay: str, fused: bool = False) -> torch.optim.AdamW:
+def adamw(model: GPT2, learning_rate: float, weight_decay: float, decay: str) -> torch.optim.AdamW:
     """AdamW with betas 0.9 0.999 and eps 1e-8. `decay` is "matrices" (llmts, nanoGPT) or "all" (llm.c's test)."""
     groups = [
         {"params": [p for p in model.parameters() if decay == "all" or p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in model.parameters() if decay != "all" and p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=fused)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)

@@ -140,13 +140,14 @@ def global_norm() -> Iterator[Case]:
 
 def adamw() -> Iterator[Case]:
     """params, m and v after each of the steps (steps, n). Hyper-parameters are numbers that float32 holds exactly."""
-    for name, n, ranges, grad_scale in [
+    for case, n, ranges, grad_scale in [
         ("one segment", 5, [(0, 5, 1)], 1.0),
         ("decay, none, a gap", 57, [(0, 17, 1), (17, 8, 0), (29, 28, 1)], 1.0),
         ("scaled gradients", 33, [(0, 1, 0), (1, 32, 1)], 0.25),
     ]:
         steps = 4
-        exact = {k: torch.tensor(v).item() for k, v in dict(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8).items()}
+        hyper = dict(learning_rate=1e-2, beta1=0.9, beta2=0.999, eps=1e-8)
+        exact = {name: torch.tensor(value).item() for name, value in hyper.items()}
         weight_decay = 0.125
         start, grads = draw(n), draw(steps, n)
         parts = [leaf(start[first : first + count]) for first, count, _ in ranges]
@@ -154,8 +155,7 @@ def adamw() -> Iterator[Case]:
             [{"params": [p], "weight_decay": weight_decay * decays} for p, (_, _, decays) in zip(parts, ranges)],
             lr=exact["learning_rate"], betas=(exact["beta1"], exact["beta2"]), eps=exact["eps"],
         )  # fmt: skip
-        after = {name: start.repeat(steps, 1) if name == "params" else torch.zeros(steps, n) for name in ("params", "m", "v")}
-        after = {name: tensor.double() for name, tensor in after.items()}
+        after = {"params": start.repeat(steps, 1), "m": torch.zeros_like(grads), "v": torch.zeros_like(grads)}
         for step in range(steps):
             for part, (first, count, _) in zip(parts, ranges):
                 part.grad = grads[step, first : first + count] * grad_scale
@@ -167,7 +167,7 @@ def adamw() -> Iterator[Case]:
                 after["m"][step, here] = state["exp_avg"]
                 after["v"][step, here] = state["exp_avg_sq"]
         dims = dict(n=n, steps=steps, S=len(ranges), weight_decay=weight_decay, grad_scale=grad_scale) | exact
-        yield name, dims, dict(start=start, grads=grads, segments=torch.tensor(ranges), **after)
+        yield case, dims, dict(start=start, grads=grads, segments=torch.tensor(ranges), **after)
 
 
 FAMILIES = {

@@ -108,7 +108,7 @@ void forward_block(float *out, int64_t out_stride, float *lse, const Head &head,
 // Calls body(head, block, workspace) for all blocks of all heads, the longest first, dealt out to the threads in turn.
 template <class Body>
 void for_each_block(int64_t heads, int64_t blocks_each, int threads, int64_t workspace_size, Body &&body) {
-  const Scratch<float> workspace(workspace_size * threads);
+  const Scratch<float> workspace({workspace_size, threads});
   parallel(threads, [&](int part, int parts) {
     for (int64_t task = part; task < heads * blocks_each; task += parts)
       body(task % heads, blocks_each - 1 - task / heads, workspace.data() + workspace_size * part);
@@ -209,11 +209,12 @@ float score_scale(int64_t HS) { return 1.0f / std::sqrt(static_cast<float>(HS));
 int32_t llmts_attention_forward(void *out, int32_t out_dtype, float *lse, const void *qkv, int32_t qkv_dtype, int64_t B,
                                 int64_t T, int64_t C, int64_t NH) {
   return guarded("attention_forward", {{"B", B}, {"T", T}, {"C", C}, {"NH", NH, Dim::Limit}}, [&] {
-    const int64_t HS = head_size(C, NH), heads = B * NH;
+    const int64_t HS = head_size(C, NH);
     float *const o = tensor("out", out, out_dtype, {B, T, C});
     optional_tensor("lse", lse, Shape{B, NH, T});
     const float *const in = tensor("qkv", qkv, qkv_dtype, {B, T, 3, C});
-    const int threads = threads_for(B * T * T * C, kGrain);
+    const int64_t heads = B * NH;
+    const int threads = threads_for(1.0 * B * T * C * T, kGrain);
     for_each_block(heads, blocks(T), threads, forward_workspace(HS), [&](int64_t head, int64_t block, float *work) {
       const int64_t b = head / NH, offset = head % NH * HS;
       const float *const query = in + b * T * 3 * C + offset;
@@ -228,15 +229,16 @@ int32_t llmts_attention_backward(void *dqkv, int32_t dqkv_dtype, const void *dou
                                  int32_t out_dtype, const float *lse, const void *qkv, int32_t qkv_dtype, int64_t B,
                                  int64_t T, int64_t C, int64_t NH) {
   return guarded("attention_backward", {{"B", B}, {"T", T}, {"C", C}, {"NH", NH, Dim::Limit}}, [&] {
-    const int64_t HS = head_size(C, NH), heads = B * NH;
+    const int64_t HS = head_size(C, NH);
     float *const d = tensor("dqkv", dqkv, dqkv_dtype, {B, T, 3, C});
     const float *const dy = tensor("dout", dout, dout_dtype, {B, T, C});
     const float *const y = tensor("out", out, out_dtype, {B, T, C});
     tensor("lse", lse, {B, NH, T});
     const float *const in = tensor("qkv", qkv, qkv_dtype, {B, T, 3, C});
-    const int threads = threads_for(B * T * T * C, kGrain);
+    const int64_t heads = B * NH;
+    const int threads = threads_for(1.0 * B * T * C * T, kGrain);
 
-    const Scratch<float> delta(heads * T);
+    const Scratch<float> delta({heads, T});
     const auto head_at = [&](int64_t index) -> BackwardHead {
       const int64_t b = index / NH, offset = index % NH * HS;
       const float *const query = in + b * T * 3 * C + offset;
@@ -290,7 +292,7 @@ int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *keys, void *v
                      {"maxT", maxT, Dim::Limit},
                      {"position", position, Dim::Limit}};
   return guarded("attention_cached", dims, [&] {
-    const int64_t HS = head_size(C, NH), heads = B * NH;
+    const int64_t HS = head_size(C, NH);
     if (position > maxT - T)
       fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
            position, T, maxT);
@@ -298,6 +300,7 @@ int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *keys, void *v
     float *const k = tensor("keys", keys, cache_dtype, {B, NH, maxT, HS});
     float *const v = tensor("values", values, cache_dtype, {B, NH, maxT, HS});
     const float *const in = tensor("qkv", qkv, qkv_dtype, {B, T, 3, C});
+    const int64_t heads = B * NH;
     for (int64_t head = 0; head < heads; ++head) {
       const float *const key = in + (head / NH * T * 3 + 1) * C + head % NH * HS;
       for (int64_t t = 0; t < T; ++t) {
@@ -306,7 +309,7 @@ int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *keys, void *v
         std::copy_n(key + t * 3 * C + C, HS, v + slot);
       }
     }
-    const int threads = threads_for(B * T * (position + T) * C, kGrain);
+    const int threads = threads_for(1.0 * B * T * C * (position + T), kGrain);
     for_each_block(heads, blocks(T), threads, forward_workspace(HS), [&](int64_t head, int64_t block, float *work) {
       const int64_t b = head / NH, offset = head % NH * HS, cache = head * maxT * HS;
       const Head forward = {

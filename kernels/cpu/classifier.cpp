@@ -82,7 +82,7 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
     }
     const bool backward = d != nullptr;
     const int64_t chunk = std::min(N, kChunkRows);
-    const Scratch<float> scratch(chunk * V);
+    const Scratch<float> scratch({chunk, V});
     float *const logits = scratch.data();
     for (int64_t first = 0; first < N; first += chunk) {
       const int64_t rows = std::min(chunk, N - first);

@@ -1,34 +1,42 @@
 #include "cpu/gemm.h"
 
-#define EIGEN_DONT_PARALLELIZE
-#include <Eigen/Core>
-
 #include "cpu/threads.h"
+#include "cpu/vector.h"
 
 namespace llmts {
 
 namespace {
 
-using Eigen::Dynamic;
-using Stride = Eigen::OuterStride<>;
-template <int Order>
-using Mapped = Eigen::Map<const Eigen::Matrix<float, Dynamic, Dynamic, Order>, 0, Stride>;
-using Output = Eigen::Map<Eigen::Matrix<float, Dynamic, Dynamic, Eigen::RowMajor>, 0, Stride>;
+constexpr int64_t kGrain = 1 << 18;  // multiplications worth waking a thread for
 
-template <class A, class B>
-void multiply_maps(Output out, Store store, const A &a, const B &b) {
-  if (store == Store::Overwrite)
-    out.noalias() = a * b;
-  else
-    out.noalias() += a * b;
-}
+// Blocks of c that are computed and then finished by the epilogue: they should still be in the cache by then, and be
+// large enough that packing the operands anew for each costs little.
+constexpr int64_t kBlockRows = 1024, kBlockColumns = 768;
 
-template <class A>
-void multiply_map(Output out, Store store, const A &a, View b, int64_t N, int64_t K) {
-  if (b.transposed)
-    multiply_maps(out, store, a, Mapped<Eigen::ColMajor>(b.data, K, N, Stride(b.stride)));
-  else
-    multiply_maps(out, store, a, Mapped<Eigen::RowMajor>(b.data, K, N, Stride(b.stride)));
+// Threads share c as a grid of slices, cut at whole register tiles of any variant.
+constexpr int64_t kRowUnit = 8, kColumnUnit = 48;
+
+struct Grid {
+  int64_t rows, columns;
+};
+
+// The grid whose largest slice takes least time: its products, and packing its share of the operands, of which one
+// element takes about as long as 8 products.
+Grid choose_grid(int64_t threads, int64_t M, int64_t N) {
+  Grid best = {1, threads};
+  int64_t best_cost = -1;
+  for (int64_t rows = 1; rows <= threads; ++rows) {
+    if (threads % rows != 0) continue;
+    const int64_t columns = threads / rows;
+    const Range r = slice(M, 0, rows, kRowUnit), c = slice(N, 0, columns, kColumnUnit);  // the first is the largest
+    const int64_t height = r.end - r.begin, width = c.end - c.begin;
+    const int64_t cost = height * width + 8 * (height + width);
+    if (best_cost < 0 || cost < best_cost) {
+      best = {rows, columns};
+      best_cost = cost;
+    }
+  }
+  return best;
 }
 
 View from_row(View a, int64_t row) { return {a.data + (a.transposed ? row : row * a.stride), a.stride, a.transposed}; }
@@ -37,46 +45,91 @@ View from_column(View b, int64_t column) {
   return {b.data + (b.transposed ? column * b.stride : column), b.stride, b.transposed};
 }
 
-// out (N) = rows of weight (N,K) · x (K): a single row of activations, bound by reading the weight once.
-void multiply_row(float *out, Store store, const float *x, const float *weight, int64_t stride, int64_t N, int64_t K) {
-  for (int64_t n = 0; n < N; ++n) {
-    const float *const w = weight + n * stride;
+// a · b over n elements in one stream, which is the fastest to read memory by: four chains of sums hide the latency of
+// adding, and asking for data 2 KiB ahead that of memory, where prefetching in hardware stops at the end of a page.
+float dot(const float *a, const float *b, int64_t n) {
+  constexpr int64_t kStep = 4 * kWidth, kAhead = 512;
+  Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    for (int64_t line = 0; line < kStep; line += 16) __builtin_prefetch(b + i + kAhead + line);
+    sum0 += load(a + i) * load(b + i);
+    sum1 += load(a + i + kWidth) * load(b + i + kWidth);
+    sum2 += load(a + i + 2 * kWidth) * load(b + i + 2 * kWidth);
+    sum3 += load(a + i + 3 * kWidth) * load(b + i + 3 * kWidth);
+  }
+  float sum = sum_of((sum0 + sum1) + (sum2 + sum3));
+  for (; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// out (N) = or += x (K) · b (K,N), several columns of b at a time while their sums stay in registers.
+void combine_rows(float *out, bool add, const float *x, const float *b, int64_t stride, int64_t N, int64_t K) {
+  constexpr int64_t kStep = 4 * kWidth;
+  int64_t n = 0;
+  for (; n + kStep <= N; n += kStep) {
+    Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
+    for (int64_t k = 0; k < K; ++k) {
+      const float *const row = b + k * stride + n;
+      sum0 += x[k] * load(row);
+      sum1 += x[k] * load(row + kWidth);
+      sum2 += x[k] * load(row + 2 * kWidth);
+      sum3 += x[k] * load(row + 3 * kWidth);
+    }
+    float *const to = out + n;
+    store(to, add ? load(to) + sum0 : sum0);
+    store(to + kWidth, add ? load(to + kWidth) + sum1 : sum1);
+    store(to + 2 * kWidth, add ? load(to + 2 * kWidth) + sum2 : sum2);
+    store(to + 3 * kWidth, add ? load(to + 3 * kWidth) + sum3 : sum3);
+  }
+  for (; n < N; ++n) {
     float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < K; ++k) sum += x[k] * w[k];
-    out[n] = store == Store::Add ? out[n] + sum : sum;
+    for (int64_t k = 0; k < K; ++k) sum += x[k] * b[k * stride + n];
+    out[n] = add ? out[n] + sum : sum;
   }
 }
 
-constexpr int64_t kGrain = 1 << 18;     // multiplications worth waking a thread for
-constexpr int64_t kBlockColumns = 512;  // of c, computed and finished while in the cache
-constexpr int64_t kUnit = 16;           // slices of c are cut at whole cache lines
+// A single row of activations, as in decoding: bound by reading b, which packing would only delay.
+void multiply_row(float *out, Store store, const float *x, View b, int64_t N, int64_t K) {
+  const bool add = store == Store::Add;
+  if (!b.transposed) return combine_rows(out, add, x, b.data, b.stride, N, K);
+  for (int64_t n = 0; n < N; ++n) {
+    const float sum = dot(x, b.data + n * b.stride, K);
+    out[n] = add ? out[n] + sum : sum;
+  }
+}
+
+bool is_row(View a, int64_t M) { return M == 1 && !a.transposed; }
 
 }  // namespace
 
 void multiply(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K) {
-  if (M == 1 && !a.transposed && b.transposed) return multiply_row(c, store, a.data, b.data, b.stride, N, K);
-  const Output out(c, M, N, Stride(ldc));
-  if (a.transposed)
-    multiply_map(out, store, Mapped<Eigen::ColMajor>(a.data, M, K, Stride(a.stride)), b, N, K);
+  if (is_row(a, M))
+    multiply_row(c, store, a.data, b, N, K);
   else
-    multiply_map(out, store, Mapped<Eigen::RowMajor>(a.data, M, K, Stride(a.stride)), b, N, K);
+    multiply_blocks(c, ldc, store, a, b, M, N, K);
 }
 
 void gemm(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
           const Epilogue &epilogue) {
-  const int threads = threads_for(M * N * K, kGrain);
-  // Threads share the longer side of c.
-  const bool by_rows = M > N;
-  parallel(threads, [&](int part, int parts) {
-    const Range rows = by_rows ? slice(M, part, parts, kUnit) : Range{0, M};
-    const Range columns = by_rows ? Range{0, N} : slice(N, part, parts, kUnit);
-    if (rows.begin == rows.end) return;
-    for (int64_t column = columns.begin; column < columns.end; column += kBlockColumns) {
-      const int64_t end = std::min(columns.end, column + kBlockColumns);
-      multiply(c + rows.begin * ldc + column, ldc, store, from_row(a, rows.begin), from_column(b, column),
-               rows.end - rows.begin, end - column, K);
-      if (epilogue) epilogue({rows.begin, rows.end, column, end});
+  const int threads = threads_for(1.0 * M * N * K, kGrain);
+  const Grid grid = choose_grid(threads, M, N);
+  const bool single_row = is_row(a, M);  // of the whole c: a slice's last row is no different from the others
+  parallel(threads, [&](int part, int) {
+    const Range rows = slice(M, part / grid.columns, grid.rows, kRowUnit);
+    const Range columns = slice(N, part % grid.columns, grid.columns, kColumnUnit);
+    for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
+      const int64_t row_end = std::min(rows.end, row + kBlockRows);
+      for (int64_t column = columns.begin; column < columns.end; column += kBlockColumns) {
+        const int64_t column_end = std::min(columns.end, column + kBlockColumns);
+        float *const block = c + row * ldc + column;
+        const View left = from_row(a, row), right = from_column(b, column);
+        if (single_row)
+          multiply_row(block, store, left.data, right, column_end - column, K);
+        else
+          multiply_blocks(block, ldc, store, left, right, row_end - row, column_end - column, K);
+        if (epilogue) epilogue({row, row_end, column, column_end});
+      }
     }
   });
 }

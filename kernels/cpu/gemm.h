@@ -21,6 +21,9 @@ enum class Store { Overwrite, Add };
 // c (M,N), row-major with stride ldc, = or += a (M,K) · b (K,N), on the calling thread.
 void multiply(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K);
 
+// The same by the instruction set's own product of blocks (gemm_tile.cpp or gemm_eigen.cpp), whatever M is.
+void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K);
+
 // Rows [row, row_end) of columns [column, column_end) of the result.
 struct Block {
   int64_t row, row_end, column, column_end;

@@ -127,7 +127,7 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
     const float *const w = tensor("weight", weight, weight_dtype, {C});
     // Each thread sums dweight and dbias over its rows; the partial sums are added up in the order of the threads.
     const int threads = threads_for(N * C, kGrain);
-    const Scratch<float> partial(2 * C * threads);
+    const Scratch<float> partial({threads, 2, C});
     parallel(threads, [&](int part, int parts) {
       float *const dw = partial.data() + 2 * C * part, *const db = dw + C;
       std::fill(dw, dw + 2 * C, 0.0f);

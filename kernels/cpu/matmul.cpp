@@ -99,7 +99,7 @@ int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, i
     const float *const dy = tensor("dout", dout, dout_dtype, {N, OC});
     // Each thread sums its own rows, in order; the partial sums are added up in the order of the threads.
     const int threads = threads_for(N * OC, kGrain);
-    const Scratch<float> partial(OC * threads);
+    const Scratch<float> partial({threads, OC});
     parallel(threads, [&](int part, int parts) {
       float *const sums = partial.data() + OC * part;
       std::fill(sums, sums + OC, 0.0f);

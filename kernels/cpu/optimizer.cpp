@@ -65,7 +65,7 @@ int32_t llmts_global_norm(double *norm, const float *grads, int64_t n) {
     tensor("norm", norm, {1});
     if (n > 0) tensor("grads", grads, {n});
     const int64_t chunks = n / kNormChunk + (n % kNormChunk != 0);
-    const Scratch<double> sums(chunks);
+    const Scratch<double> sums({chunks});
     parallel_slices(chunks, 1, threads_for(n, kGrain), [&](int64_t begin, int64_t end) {
       for (int64_t chunk = begin; chunk < end; ++chunk)
         sums.data()[chunk] = sum_of_squares(grads, chunk * kNormChunk, std::min(n, (chunk + 1) * kNormChunk));
@@ -89,8 +89,8 @@ int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const flo
     if (step < 1) fail(LLMTS_INVALID_ARGUMENT, "step is %" PRId64 ", expected 1 or more", step);
     if (!(beta1 >= 0.0f && beta1 < 1.0f && beta2 >= 0.0f && beta2 < 1.0f))
       fail(LLMTS_INVALID_ARGUMENT, "beta1 and beta2 are %g and %g, expected 0 or more and below 1", beta1, beta2);
-    int64_t elements = 0;
-    for (int64_t index = 0; index < S; ++index) elements += segment_at(segments, index, n).count;
+    double elements = 0.0;
+    for (int64_t index = 0; index < S; ++index) elements += static_cast<double>(segment_at(segments, index, n).count);
 
     const double correction1 = 1.0 - std::pow(static_cast<double>(beta1), static_cast<double>(step));
     const double correction2 = 1.0 - std::pow(static_cast<double>(beta2), static_cast<double>(step));

@@ -1,5 +1,6 @@
 #include "cpu/scratch.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdlib>
 #include <mutex>
@@ -32,14 +33,10 @@ Pool &pool() {
 constexpr int64_t kAlignment = 64;
 
 void free_unused(std::vector<Block> &blocks) {
-  std::vector<Block> kept;
-  for (const Block &block : blocks) {
-    if (block.used)
-      kept.push_back(block);
-    else
-      std::free(block.data);
-  }
-  blocks.swap(kept);
+  const auto used = [](const Block &block) { return block.used; };
+  const auto unused = std::stable_partition(blocks.begin(), blocks.end(), used);
+  std::for_each(unused, blocks.end(), [](const Block &block) { std::free(block.data); });
+  blocks.erase(unused, blocks.end());
 }
 
 void *allocate(int64_t bytes) {
@@ -50,31 +47,38 @@ void *allocate(int64_t bytes) {
 
 }  // namespace
 
-int64_t scratch_bytes(int64_t count, int64_t element_bytes) {
-  int64_t bytes = 0;
-  if (__builtin_mul_overflow(count, element_bytes, &bytes) || __builtin_add_overflow(bytes, kAlignment - 1, &bytes))
-    fail(LLMTS_OUT_OF_MEMORY, "scratch for %" PRId64 " elements would take more bytes than 64 bits can count", count);
+int64_t scratch_bytes(std::initializer_list<int64_t> shape, int64_t element_bytes) {
+  int64_t bytes = element_bytes;
+  bool overflow = false;
+  for (const int64_t extent : shape) overflow |= __builtin_mul_overflow(bytes, extent, &bytes);
+  overflow |= __builtin_add_overflow(bytes, kAlignment - 1, &bytes);
+  if (overflow) fail(LLMTS_OUT_OF_MEMORY, "scratch would take more bytes than 64 bits can count");
   return bytes / kAlignment * kAlignment;
 }
 
 ScratchBytes::ScratchBytes(int64_t bytes) {
   Pool &shared = pool();
   const std::lock_guard<std::mutex> lock(shared.mutex);
-  // The smallest free block that is large enough.
-  Block *best = nullptr;
+  // The smallest unused block that is large enough; else the largest unused one makes room for a larger one, so that
+  // the pool never holds more blocks than were ever used at once.
+  Block *best = nullptr, *largest = nullptr;
   for (Block &block : shared.blocks) {
-    if (!block.used && block.bytes >= bytes && (best == nullptr || block.bytes < best->bytes)) best = &block;
+    if (block.used) continue;
+    if (block.bytes >= bytes && (best == nullptr || block.bytes < best->bytes)) best = &block;
+    if (largest == nullptr || block.bytes > largest->bytes) largest = &block;
   }
   if (best == nullptr) {
-    shared.blocks.reserve(shared.blocks.size() + 1);
-    void *data = allocate(bytes);
-    if (data == nullptr) {
-      free_unused(shared.blocks);
-      data = allocate(bytes);
+    if (largest == nullptr) {
+      shared.blocks.push_back({nullptr, 0, false});
+      largest = &shared.blocks.back();
     }
-    if (data == nullptr) fail(LLMTS_OUT_OF_MEMORY, "%" PRId64 " bytes of scratch could not be allocated", bytes);
-    shared.blocks.push_back({data, bytes, false});
-    best = &shared.blocks.back();
+    std::free(largest->data);
+    *largest = {allocate(bytes), bytes, false};
+    best = largest;
+  }
+  if (best->data == nullptr) {
+    best->bytes = 0;
+    fail(LLMTS_OUT_OF_MEMORY, "%" PRId64 " bytes of scratch could not be allocated", bytes);
   }
   best->used = true;
   data_ = best->data;

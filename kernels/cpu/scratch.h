@@ -3,10 +3,11 @@
 #define LLMTS_CPU_SCRATCH_H
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace llmts {
 
-// Uninitialised memory for `count` elements of T, 64-byte aligned, given back to the pool by the destructor. Safe to
+// Uninitialised memory for a tensor of T, 64-byte aligned, given back to the pool by the destructor. Safe to
 // use from any thread. Throws Failure(LLMTS_OUT_OF_MEMORY).
 class ScratchBytes {
  public:
@@ -20,12 +21,14 @@ class ScratchBytes {
   void *data_;
 };
 
-int64_t scratch_bytes(int64_t count, int64_t element_bytes);
+// The product of the extents and the size of an element. Throws Failure(LLMTS_OUT_OF_MEMORY) where 64 bits can't hold
+// it.
+int64_t scratch_bytes(std::initializer_list<int64_t> shape, int64_t element_bytes);
 
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(int64_t count) : bytes_(scratch_bytes(count, sizeof(T))) {}
+  explicit Scratch(std::initializer_list<int64_t> shape) : bytes_(scratch_bytes(shape, sizeof(T))) {}
   T *data() const { return static_cast<T *>(bytes_.data()); }
 
  private:

@@ -26,8 +26,8 @@ int thread_count() {
 
 void set_thread_count(int threads) noexcept { g_threads.store(threads, std::memory_order_relaxed); }
 
-int threads_for(int64_t work, int64_t grain) {
-  return static_cast<int>(std::clamp<int64_t>(work / grain, 1, thread_count()));
+int threads_for(double work, double grain) {
+  return static_cast<int>(std::clamp<double>(work / grain, 1, thread_count()));
 }
 
 void advise_huge_pages(void *data, int64_t bytes) {

@@ -20,7 +20,8 @@ int thread_count();
 void set_thread_count(int threads) noexcept;
 
 // How many threads `work` is worth, each of them getting at least `grain` of it: waking one costs some microseconds.
-int threads_for(int64_t work, int64_t grain);
+// A count of operations may be beyond 64 bits where the sizes are not: hence double.
+int threads_for(double work, double grain);
 
 // Asks for huge pages on the aligned inside of the range, where the system has them and the range is large.
 void advise_huge_pages(void *data, int64_t bytes);

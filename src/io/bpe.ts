@@ -101,6 +101,17 @@ function merge(bytes: string, { ids, longest }: Ranks, out: number[]): void {
 }
 
 /**
+ * The ids that the bytes of a token are made of, without the token itself among the ranks: the pair it is merged from.
+ *
+ * @throws {RangeError} a byte is no token of its own
+ */
+export function splitToken(bytes: string, ranks: Ranks): number[] {
+  const ids: number[] = [];
+  merge(bytes, ranks, ids);
+  return ids;
+}
+
+/**
  * Cuts a stream of text anew, so that its pieces can be encoded one by one and give the ids of the whole: a cut is made
  * only before white space that follows something else, where a pre-token always ends and another begins.
  */

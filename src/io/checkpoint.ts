@@ -39,6 +39,11 @@ export interface CheckpointHeader {
   readonly stored: StoredPrecision;
 }
 
+/** Whether a file that starts with these bytes is a checkpoint. */
+export function isCheckpoint(start: Uint8Array): boolean {
+  return start.length >= 4 && new DataView(start.buffer, start.byteOffset).getInt32(0, true) === MAGIC;
+}
+
 function checkpointHeader(file: Deno.FsFile, path: string): CheckpointHeader {
   const header = readHeader(file, path, { magic: MAGIC, versions: Object.values(VERSIONS) });
   const [, version, maxT, V, L, NH, C, Vp] = header as unknown as number[];

@@ -197,12 +197,31 @@ export async function makeFolder(path: string): Promise<void> {
   }
 }
 
+/** Whether there is a file or folder of that name. */
+export function exists(path: string): boolean {
+  return stat(path) !== undefined;
+}
+
+/** Whether there is a folder of that name. */
+export function isFolder(path: string): boolean {
+  return stat(path)?.isDirectory ?? false;
+}
+
+function stat(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.statSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
+
 function isSystemError(error: unknown): error is Error {
   return error instanceof Error && /\(os error \d+\)/.test(error.message);
 }
 
-/** A failed system call as a FileError, in words rather than an error number. */
-function systemError(path: string, failure: string, error: unknown, hint?: string): unknown {
+/** A failed system call as a FileError, in words rather than an error number; any other error as it is. */
+export function systemError(path: string, failure: string, error: unknown, hint?: string): unknown {
   if (!isSystemError(error)) return error;
   const reason = error instanceof Deno.errors.NotFound
     ? "no such file or folder"

@@ -35,6 +35,9 @@ const DTYPE_BYTES: Readonly<Record<string, number>> = {
   F64: 8,
 };
 
+/** The dtypes that are read as numbers of ours. */
+const FLOATS = ["F32", "F16", "BF16"];
+
 /** The format's own limit: a longer header is taken for damage or an attack. */
 const MAX_HEADER_BYTES = 100_000_000;
 
@@ -61,11 +64,24 @@ export interface SafetensorsFile extends Disposable {
    */
   floats(name: string): Float32Array<ArrayBuffer>;
   /**
+   * Fills `out` with the numbers of an F32, F16 or BF16 tensor, from the one at index `first` on: a large tensor can be
+   * read in pieces.
+   *
+   * @throws {FileError} there is no such tensor, or its dtype is another
+   * @throws {RangeError} it has fewer numbers
+   */
+  read(name: string, first: number, out: Float32Array<ArrayBuffer>): void;
+  /**
    * The numbers of an I32 tensor.
    *
    * @throws {FileError} there is no such tensor, or its dtype is another
    */
   ints(name: string): Int32Array<ArrayBuffer>;
+}
+
+/** Whether a file that starts with these bytes is safetensors: a header length below 4 GiB, and a JSON object. */
+export function isSafetensors(start: Uint8Array): boolean {
+  return start.length > 8 && start[8] === "{".charCodeAt(0) && start.subarray(4, 8).every((byte) => byte === 0);
 }
 
 /**
@@ -93,12 +109,27 @@ export function openSafetensors(path: string): SafetensorsFile {
       }
       return entry;
     };
+    const read = (name: string, first: number, out: Float32Array<ArrayBuffer>): void => {
+      const { dtype, offset, bytes } = find(name, "floats", FLOATS);
+      const itemBytes = DTYPE_BYTES[dtype]!;
+      if ((first + out.length) * itemBytes > bytes) {
+        throw new RangeError(`Tensor "${name}" has no numbers ${first} to ${first + out.length}`);
+      }
+      const stored = dtype === "F32"
+        ? new Uint8Array(out.buffer, out.byteOffset, out.byteLength)
+        : new Uint8Array(out.length * itemBytes);
+      fillAt(file, path, offset + first * itemBytes, stored);
+      if (dtype === "F16") out.set(new Float16Array(stored.buffer));
+      else if (dtype === "BF16") bf16ToFp32(out, new Uint16Array(stored.buffer));
+    };
     return {
       entries,
       metadata,
+      read,
       floats(name): Float32Array<ArrayBuffer> {
-        const entry = find(name, "floats", ["F32", "F16", "BF16"]);
-        return toFloats(entry.dtype, readAt(file, path, entry.offset, entry.bytes).buffer);
+        const out = new Float32Array(elements(find(name, "floats", FLOATS).shape));
+        read(name, 0, out);
+        return out;
       },
       ints(name): Int32Array<ArrayBuffer> {
         const entry = find(name, "whole numbers", ["I32"]);
@@ -114,12 +145,16 @@ export function openSafetensors(path: string): SafetensorsFile {
 
 function readAt(file: Deno.FsFile, path: string, offset: number, bytes: number): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(bytes);
+  fillAt(file, path, offset, out);
+  return out;
+}
+
+function fillAt(file: Deno.FsFile, path: string, offset: number, out: Uint8Array): void {
   file.seekSync(offset, Deno.SeekMode.Start);
   const read = readFully(file, out);
-  if (read < bytes) {
-    throw new FileError(path, `ends at byte ${offset + read}, expected ${offset + bytes} or more`);
+  if (read < out.length) {
+    throw new FileError(path, `ends at byte ${offset + read}, expected ${offset + out.length} or more`);
   }
-  return out;
 }
 
 function readHeaderLength(file: Deno.FsFile, path: string, size: number): number {
@@ -209,20 +244,6 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function isCounts(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
-}
-
-function toFloats(dtype: string, buffer: ArrayBuffer): Float32Array<ArrayBuffer> {
-  switch (dtype) {
-    case "F16":
-      return new Float32Array(new Float16Array(buffer));
-    case "BF16": {
-      const values = new Float32Array(buffer.byteLength / 2);
-      bf16ToFp32(values, new Uint16Array(buffer));
-      return values;
-    }
-    default:
-      return new Float32Array(buffer);
-  }
 }
 
 /** A tensor to be written. */

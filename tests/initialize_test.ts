@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import type { GPT2Config } from "../../src/config.ts";
-import { initializeParameters } from "../../src/initialize.ts";
-import { type TensorName, TENSORS } from "../../src/parameters.ts";
-import { type FixtureCase, fixtureCases } from "../fixtures.ts";
+import type { GPT2Config } from "../src/config.ts";
+import { initializeParameters } from "../src/initialize.ts";
+import { type TensorName, TENSORS } from "../src/parameters.ts";
+import { type FixtureCase, fixtureCases } from "./fixtures.ts";
 
 /** All tensors by name, from NaN: whatever is not filled shows. */
 function initialized(config: GPT2Config, seed: number): Map<TensorName, Float32Array> {

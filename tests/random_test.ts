@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertLessOrEqual, assertThrows } from "@std/assert";
-import { Random } from "../../src/random.ts";
-import { type FixtureCase, fixtureCases } from "../fixtures.ts";
+import { Random } from "../src/random.ts";
+import { type FixtureCase, fixtureCases } from "./fixtures.ts";
 
 const CASES = fixtureCases("random");
 

@@ -1,18 +1,9 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { join } from "@std/path";
-import { FileError } from "../../../src/errors.ts";
-import { openSafetensors, writeSafetensors } from "../../../src/io/safetensors.ts";
-import { needsPython, runPython } from "../../reference/python.ts";
-
-/** Runs a test body with a folder of its own. */
-async function inFolder(body: (folder: string) => void | Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
+import { FileError } from "../../src/errors.ts";
+import { openSafetensors, writeSafetensors } from "../../src/io/safetensors.ts";
+import { inFolder } from "../folder.ts";
+import { needsPython, runPython } from "../reference/python.ts";
 
 /** A file's bytes from its header and data. */
 function fileBytes(header: string, data: Uint8Array, headerLength = BigInt(header.length)): Uint8Array {

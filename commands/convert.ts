@@ -1,0 +1,110 @@
+/**
+ * `llmts convert`: models between llm.c's checkpoints and Hugging Face's format.
+ *
+ * @module
+ */
+import { dirname } from "@std/path";
+import { openDevice } from "../ffi/device.ts";
+import { isPreset } from "../src/config.ts";
+import { LlmtsError, UsageError } from "../src/errors.ts";
+import { type StoredPrecision, writeCheckpoint } from "../src/io/checkpoint.ts";
+import { exists, isFolder, makeFolder } from "../src/io/files.ts";
+import { writeHuggingFaceFile, writeHuggingFaceFolder } from "../src/io/hugging_face.ts";
+import { findModel, loadModel, modelHeader } from "../src/load.ts";
+import { checkMemory, memoryPlan } from "../src/memory.ts";
+import type { Model } from "../src/model.ts";
+import { parameterCount } from "../src/parameters.ts";
+import { defineCommand } from "./command.ts";
+import { print } from "./output.ts";
+
+/** See the module. */
+export const command = defineCommand({
+  flags: {
+    from: {
+      type: "path",
+      value: "MODEL",
+      description:
+        "a checkpoint (.bin), a safetensors file, a Hugging Face folder, or a folder for its newest checkpoint",
+      group: "Models",
+    },
+    to: {
+      type: "path",
+      value: "NAME",
+      description:
+        "NAME.bin: llm.c's checkpoint; NAME.safetensors: that file alone; else a Hugging Face folder",
+      group: "Models",
+    },
+    precision: {
+      type: "choice",
+      choices: ["fp32", "bf16"],
+      absent: "the model's own; fp16 becomes fp32",
+      description: "number format to write; bf16 rounds to the nearest",
+      group: "Models",
+    },
+    force: {
+      type: "boolean",
+      description: "write over a file, or into a folder that isn't empty",
+      group: "Models",
+    },
+  },
+  details: [
+    "Reads GPT-2 in fp32, fp16 or bf16, in one file or several. A model that llmts can't compute (another activation, " +
+    "an lm_head of its own, a tensor too many or too few) is refused by name.",
+    "A folder gets config.json, generation_config.json, model.safetensors and, for GPT-2's vocabulary, the tokenizer's " +
+    "files: transformers loads it with GPT2LMHeadModel.from_pretrained and AutoTokenizer.from_pretrained.",
+  ],
+  examples: [
+    "llmts convert --from models/gpt2 --to gpt2_124M.bin",
+    "llmts convert --from out --to my-model          # the newest checkpoint, for transformers",
+    "llmts convert --from gpt2_124M.bin --to gpt2_124M_bf16.bin --precision bf16",
+  ],
+  async run({ from, to, precision, force }): Promise<number> {
+    if (from === undefined || to === undefined) {
+      throw new UsageError(`${from === undefined ? "--from" : "--to"} is missing`, {
+        hint: "llmts convert --from MODEL --to NAME",
+      });
+    }
+    if (isPreset(from)) {
+      throw new UsageError(`--from "${from}" is a preset, which has no weights`, {
+        hint:
+          `a file or folder of that name is given as ./${from}; llmts download fetches the released models`,
+      });
+    }
+    const source = findModel(from);
+    if (!force) requireFree(to);
+    const { config, stored } = modelHeader(source);
+    const memory = memoryPlan(config, { B: 1, T: 1, training: false });
+    checkMemory(memory, undefined, "the whole model is read: close other programs");
+    const model = loadModel(source, openDevice());
+    const written = precision ?? stored;
+    await writer(to)(to, model, written);
+    const { L, NH, C, V, maxT } = config;
+    print(
+      `${source} -> ${to} (${written}): ${parameterCount(config)} parameters, ` +
+        `${L} layers, ${NH} heads, ${C} channels, ${V} tokens, ${maxT} positions\n`,
+    );
+    return 0;
+  },
+});
+
+/** What writes a model under this name. */
+function writer(to: string): (path: string, model: Model, stored: StoredPrecision) => Promise<void> {
+  if (to.endsWith(".bin")) return inFolder(writeCheckpoint);
+  if (to.endsWith(".safetensors")) return inFolder(writeHuggingFaceFile);
+  return writeHuggingFaceFolder;
+}
+
+/** Makes the folder of the file first. */
+function inFolder(write: typeof writeCheckpoint): typeof writeCheckpoint {
+  return async (path, model, stored) => {
+    await makeFolder(dirname(path));
+    await write(path, model, stored);
+  };
+}
+
+/** @throws {LlmtsError} something is there that would be written over */
+function requireFree(path: string): void {
+  const empty = isFolder(path) && [...Deno.readDirSync(path)].length === 0;
+  if (!exists(path) || empty) return;
+  throw new LlmtsError(`"${path}" is there already`, { hint: "--force writes over it" });
+}

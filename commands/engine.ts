@@ -1,0 +1,53 @@
+/**
+ * What all commands that compute have in common: the flags for kernels and device.
+ *
+ * @module
+ */
+import { type Device, DEVICES, openDevice } from "../ffi/device.ts";
+import type { FlagTable, FlagValues } from "./flags.ts";
+
+/** Where `train` writes checkpoints, and `sample` looks for them. */
+export const OUTPUT_FOLDER = "out";
+
+/** Flags for kernels and device. */
+export const ENGINE_FLAGS = {
+  threads: {
+    type: "integer",
+    value: "N",
+    min: 1,
+    max: 1024,
+    absent: "the processors it may run on",
+    description: "threads that kernels use; the same number gives the same bits",
+    group: "Machine",
+  },
+  device: {
+    type: "choice",
+    choices: DEVICES,
+    default: "auto",
+    description: "where to compute; auto takes the best there is",
+    group: "Machine",
+  },
+  precision: {
+    type: "choice",
+    choices: ["fp32"],
+    default: "fp32",
+    description: "number format of weights and activations",
+    group: "Machine",
+  },
+  library: {
+    type: "path",
+    value: "FILE",
+    absent: "LLMTS_LIBRARY_PATH, else as built",
+    description: "kernel library, or a folder of its variants",
+    group: "Machine",
+  },
+} as const satisfies FlagTable;
+
+/**
+ * Opens the device that the flags ask for.
+ *
+ * @throws {LlmtsError} there is no kernel library, or no such device
+ */
+export function openEngine({ threads, device, library }: FlagValues<typeof ENGINE_FLAGS>): Device {
+  return openDevice({ device, threads, library });
+}

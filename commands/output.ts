@@ -1,0 +1,90 @@
+/**
+ * What commands print: whole writes to stdout, notices to stderr, a progress line in place on a terminal.
+ *
+ * @module
+ */
+
+const encoder = new TextEncoder();
+
+/**
+ * Writes text to stdout.
+ *
+ * @throws {Deno.errors.BrokenPipe} nobody reads stdout any more
+ */
+export function print(text: string): void {
+  writeAll(Deno.stdout, encoder.encode(text));
+}
+
+/** Writes a line to stderr; where nobody reads it, it is lost. */
+export function notice(line: string): void {
+  try {
+    writeAll(Deno.stderr, encoder.encode(`${line}\n`));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
+/** Text that is printed as it comes. */
+export interface TextOutput {
+  write(text: string): void;
+  /** Writes what is held back. */
+  flush(): void;
+}
+
+/** Streams text to stdout: piece by piece on a terminal, by whole lines elsewhere. */
+export function openText(terminal: boolean = Deno.stdout.isTerminal(), write = print): TextOutput {
+  let held = "";
+  return {
+    write(text): void {
+      held += text;
+      const ready = terminal ? held.length : held.lastIndexOf("\n") + 1;
+      if (ready > 0) write(held.slice(0, ready));
+      held = held.slice(ready);
+    },
+    flush(): void {
+      if (held !== "") write(held);
+      held = "";
+    },
+  };
+}
+
+/** Lines of a log, and a progress line among them. */
+export interface Log {
+  line(text: string): void;
+  /** On a terminal takes the place of the progress line before it; elsewhere a line like any other. */
+  progress(text: string): void;
+  /** Ends an open progress line, so that other output starts on a line of its own. */
+  end(): void;
+}
+
+/** A log on stdout. `columns` is the width of the terminal, or undefined where stdout is none. */
+export function openLog(columns: number | undefined = terminalColumns(), write = print): Log {
+  let open = false;
+  const end = (): void => {
+    if (open) write("\n");
+    open = false;
+  };
+  return {
+    end,
+    line(text): void {
+      end();
+      write(`${text}\n`);
+    },
+    progress(text): void {
+      if (columns === undefined) return write(`${text}\n`);
+      // One column stays free: a full line would wrap and leave itself behind.
+      write(`\r${text.slice(0, columns - 1)}\x1b[K`);
+      open = true;
+    },
+  };
+}
+
+/** Columns of the terminal on stdout; undefined where it is a pipe or a file. */
+function terminalColumns(): number | undefined {
+  if (!Deno.stdout.isTerminal()) return undefined;
+  return Deno.consoleSize().columns || 80; // a terminal may not know its width
+}
+
+function writeAll(file: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {
+  for (let written = 0; written < bytes.length;) written += file.writeSync(bytes.subarray(written));
+}

@@ -1,0 +1,103 @@
+/**
+ * Writing a GPT-2 in Hugging Face's format: a folder that `GPT2LMHeadModel.from_pretrained` loads, or its safetensors file
+ * alone.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { float32, rows, type Tensor, unstack } from "../../../ffi/tensor.ts";
+import { GPT2_VOCABULARY } from "../../config.ts";
+import type { Model } from "../../model.ts";
+import { TENSORS } from "../../parameters.ts";
+import type { StoredPrecision } from "../checkpoint.ts";
+import { makeFolder, writeFileAtomically, writeFully } from "../files.ts";
+import { type SafetensorsSource, writeSafetensors } from "../safetensors.ts";
+import { gpt2Tokenizer } from "../tokenizer.ts";
+import { configJson, generationConfigJson } from "./config.ts";
+import { tokenizerFiles } from "./tokenizer.ts";
+import { transpose } from "./transpose.ts";
+import { CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE } from "./weights.ts";
+
+/** GPT2LMHeadModel's name for the GPT2Model in it. */
+const PREFIX = "transformer.";
+
+/**
+ * Writes a folder: config.json, generation_config.json, model.safetensors and, for GPT-2's vocabulary, the tokenizer's
+ * files. The folder is made if need be; other files in it stay. config.json is written last, and an old one removed
+ * first: without it the folder is no model, so a run that is cut off leaves none that is half old.
+ *
+ * @param stored bf16 rounds to the nearest
+ * @throws {FileError} a file can't be written
+ */
+export async function writeHuggingFaceFolder(
+  folder: string,
+  model: Model,
+  stored: StoredPrecision = "fp32",
+): Promise<void> {
+  const { config } = model;
+  await makeFolder(folder);
+  await removeFile(join(folder, CONFIG_FILE));
+  await removeFile(join(folder, INDEX_FILE)); // of an older model in several files
+  await writeWeights(join(folder, WEIGHTS_FILE), model, stored, {});
+  await writeText(join(folder, "generation_config.json"), generationConfigJson(config));
+  if (config.V === GPT2_VOCABULARY) {
+    for (const [name, text] of tokenizerFiles(await gpt2Tokenizer(), config)) {
+      await writeText(join(folder, name), text);
+    }
+  }
+  await writeText(join(folder, CONFIG_FILE), configJson(config, stored));
+}
+
+/**
+ * Writes a single safetensors file, with its config.json in the metadata, whole or not at all.
+ *
+ * @param stored bf16 rounds to the nearest
+ * @throws {FileError} it can't be written
+ */
+export async function writeHuggingFaceFile(
+  path: string,
+  model: Model,
+  stored: StoredPrecision = "fp32",
+): Promise<void> {
+  await writeWeights(path, model, stored, { [CONFIG_FILE]: configJson(model.config, stored) });
+}
+
+async function writeWeights(
+  path: string,
+  model: Model,
+  stored: StoredPrecision,
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> {
+  const { config, parameters } = model;
+  const sources = TENSORS.flatMap(({ name, huggingFace, stacked, conv1d }): SafetensorsSource[] => {
+    const whole = parameters.whole[name];
+    const parts = stacked ? unstack(whole) : [name === "wte" ? rows(whole, 0, config.V) : whole]; // padding by name
+    return parts.map((part, layer) => ({
+      name: PREFIX + huggingFace.replace("{l}", String(layer)),
+      shape: conv1d ? part.shape.toReversed() : part.shape,
+      values: () => conv1d ? transposed(part) : float32(part),
+    }));
+  });
+  await writeSafetensors(path, sources, stored === "fp32" ? "F32" : "BF16", { format: "pt", ...metadata });
+}
+
+/** A matrix (out, in) as (in, out). */
+function transposed(matrix: Tensor): Float32Array {
+  const [width = 0, columns = 0] = matrix.shape;
+  const source = float32(matrix);
+  const target = new Float32Array(source.length);
+  transpose(target, source, { columns, width });
+  return target;
+}
+
+async function writeText(path: string, text: string): Promise<void> {
+  await writeFileAtomically(path, (file) => writeFully(file, new TextEncoder().encode(text)));
+}
+
+async function removeFile(path: string): Promise<void> {
+  try {
+    await Deno.remove(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * What ten AdamW steps on a debug state's batch must give: from the JSON that dev/reference/gpt2.py writes beside the state
+ * or, for GPT-2 124M itself, llm.c's figures.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import type { AdamWConstants } from "../../ffi/ops.ts";
+import type { GPT2Config } from "../config.ts";
+import { FileError } from "../errors.ts";
+import type { DebugState } from "../io/debug_state.ts";
+import { exists, openForReading } from "../io/files.ts";
+
+/** Steps that are compared. */
+const STEPS = 10;
+
+/** See the module. */
+export interface ExpectedLosses {
+  /** Where they come from, in words. */
+  readonly source: string;
+  /** Of AdamW. */
+  readonly constants: Omit<AdamWConstants, "step" | "gradScale">;
+  /** Which tensors weight decay applies to. */
+  readonly decay: "matrices" | "all";
+  /** The loss before each step, in nats. */
+  readonly losses: readonly number[];
+  /** Whether they, and the state, are of GPT-2 124M as llm.c publishes it. */
+  readonly released: boolean;
+  /** sha256 of the state that they were written with, where that is known. */
+  readonly stateSha256: string | undefined;
+}
+
+/** Of llm.c's test: the released weights on gpt2_124M_debug_state.bin. */
+const GPT2_124M: ExpectedLosses = {
+  source: "llm.c's losses of GPT-2 124M",
+  constants: { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01 },
+  decay: "all",
+  // deno-fmt-ignore
+  losses: [5.270007133483887, 4.059706687927246, 3.3751230239868164, 2.8007826805114746, 2.315382242202759,
+    1.8490285873413086, 1.3946564197540283, 0.9991465210914612, 0.6240804195404053, 0.37651097774505615],
+  released: true,
+  stateSha256: undefined,
+};
+
+/** Where the losses of a state are looked for: the same name with `.json`. */
+export function expectedLossesPath(statePath: string): string {
+  return statePath.replace(/\.bin$/, "") + ".json";
+}
+
+/**
+ * The losses expected of a state, or undefined where there is neither a JSON beside it nor is it llm.c's own.
+ *
+ * @throws {FileError} there is a JSON, but not of this form
+ */
+export function findExpectedLosses(state: DebugState, config: GPT2Config): ExpectedLosses | undefined {
+  const path = expectedLossesPath(state.path);
+  if (exists(path)) return readExpectedLosses(path);
+  const { V, L, NH, C } = config;
+  const ofGPT2 = V === 50257 && L === 12 && NH === 12 && C === 768 && state.B === 4 && state.T === 64 &&
+    Math.abs(state.loss - GPT2_124M.losses[0]!) < 1e-3;
+  return ofGPT2 ? GPT2_124M : undefined;
+}
+
+/**
+ * Reads a JSON of losses, with decay on matrices only: as llmts trains.
+ *
+ * @throws {FileError} it can't be read or is of another form
+ */
+function readExpectedLosses(path: string): ExpectedLosses {
+  const record = readObject(path);
+  const number = (name: string): number => {
+    const value = record[name];
+    if (typeof value !== "number") throw new FileError(path, `has no number "${name}"`);
+    return value;
+  };
+  const losses = (record.losses as Record<string, unknown> | null | undefined)?.matrices;
+  if (
+    !Array.isArray(losses) || losses.length !== STEPS || losses.some((loss) => typeof loss !== "number")
+  ) {
+    throw new FileError(path, `has no list "matrices" of ${STEPS} numbers in "losses"`);
+  }
+  const { stateSha256 } = record;
+  if (stateSha256 !== undefined && typeof stateSha256 !== "string") {
+    throw new FileError(path, `its "stateSha256" is ${JSON.stringify(stateSha256)}, expected text`);
+  }
+  return {
+    source: path,
+    constants: {
+      learningRate: number("learningRate"),
+      beta1: number("beta1"),
+      beta2: number("beta2"),
+      eps: number("eps"),
+      weightDecay: number("weightDecay"),
+    },
+    decay: "matrices",
+    losses,
+    released: false,
+    stateSha256,
+  };
+}
+
+function readObject(path: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    openForReading(path).close(); // words a failure
+    value = JSON.parse(Deno.readTextFileSync(path));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new FileError(path, `is not JSON: ${error.message}`, { cause: error });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new FileError(path, "is JSON but no object, expected the losses that dev/reference/gpt2.py writes");
+  }
+  return value as Record<string, unknown>;
+}
+
+/**
+ * Whether a state is, byte by byte, the one that the losses were written with; undefined where they don't say. Most
+ * flipped bits of a large file change no number by as much as a tolerance: this finds them all.
+ */
+export function isIntact({ path }: DebugState, expected: ExpectedLosses | undefined): boolean | undefined {
+  if (expected?.stateSha256 === undefined) return undefined;
+  using file = openForReading(path);
+  const hash = createHash("sha256");
+  const chunk = new Uint8Array(1 << 20);
+  for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
+    hash.update(chunk.subarray(0, read));
+  }
+  return hash.digest("hex") === expected.stateSha256;
+}

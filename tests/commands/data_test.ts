@@ -1,0 +1,124 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { join, resolve } from "@std/path";
+import { tokenizeTinyShakespeare } from "../../src/data/tinyshakespeare.ts";
+import { gpt2Tokenizer } from "../../src/io/tokenizer.ts";
+import { TokenReader } from "../../src/io/tokens.ts";
+import { inFolder } from "../folder.ts";
+
+const ROOT = resolve(import.meta.dirname!, "../..");
+const tokenizer = await gpt2Tokenizer();
+
+interface Result {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a script of the project in `folder`. */
+async function run(script: string, args: string[], folder: string): Promise<Result> {
+  const output = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-prompt", join(ROOT, script), ...args],
+    cwd: folder,
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+  return { code: output.code, stdout: text(output.stdout), stderr: text(output.stderr) };
+}
+
+function lengthOf(path: string): number {
+  using reader = new TokenReader(path, tokenizer.V);
+  return reader.length;
+}
+
+function files(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+}
+
+Deno.test("llmts data writes the token files of text files", async () => {
+  await inFolder(async (folder) => {
+    const book = "Call me Ishmael. ".repeat(50);
+    Deno.writeTextFileSync(join(folder, "my book.v2.txt"), book);
+    Deno.writeTextFileSync(join(folder, "other.txt"), "It was a dark night.");
+    const tokens = 1 + tokenizer.encode(book).length;
+
+    const one = await run("cli.ts", ["data", "my book.v2.txt"], folder);
+    const val = Math.floor(tokens / 10);
+    assertEquals(one, {
+      code: 0,
+      stdout: `${tokens - val} tokens for training in ${join("data", "my book.v2_train.bin")}\n` +
+        `${val} tokens for validation in ${join("data", "my book.v2_val.bin")}\n`,
+      stderr: "",
+    });
+    assertEquals(lengthOf(join(folder, "data", "my book.v2_train.bin")), tokens - val);
+
+    const two = ["my book.v2.txt", "other.txt"];
+    assertEquals(
+      (await run("cli.ts", ["data", ...two, "--out", "out", "--val-share", "0.5"], folder)).code,
+      0,
+    );
+    assertEquals(files(join(folder, "out")), ["text_train.bin", "text_val.bin"]);
+    const all = tokens + 1 + tokenizer.encode("It was a dark night.").length;
+    assertEquals(lengthOf(join(folder, "out", "text_val.bin")), Math.floor(all / 2));
+
+    assertEquals((await run("dev/data/text.ts", [...two, "--name", "both", "--out", "dev"], folder)).code, 0);
+    assertEquals(files(join(folder, "dev")), ["both_train.bin", "both_val.bin"]);
+  });
+});
+
+Deno.test("llmts data tinyshakespeare takes the text from --input", async () => {
+  await inFolder(async (folder) => {
+    const text = "First Citizen:\nSpeak, speak.\n\n".repeat(6000);
+    Deno.writeTextFileSync(join(folder, "input.txt"), text);
+    const { train, val } = tokenizeTinyShakespeare(text, tokenizer);
+    for (
+      const [script, args] of [
+        ["cli.ts", ["data", "tinyshakespeare", "--input", "input.txt", "--out", "cli"]],
+        ["dev/data/tinyshakespeare.ts", ["--input", "input.txt", "--out", "dev"]],
+      ] as const
+    ) {
+      const { code, stderr } = await run(script, [...args], folder);
+      assertEquals([code, stderr], [0, ""]);
+      const out = join(folder, args.at(-1)!);
+      assertEquals(lengthOf(join(out, "tiny_shakespeare_train.bin")), train.length);
+      assertEquals(lengthOf(join(out, "tiny_shakespeare_val.bin")), val.length);
+    }
+  });
+});
+
+Deno.test("llmts data says what is wrong, with exit code 2 for the command line and 1 for files", async (t) => {
+  const cases: [args: string[], code: number, stderr: string][] = [
+    [[], 2, "llmts: llmts data needs NAME|FILE"],
+    [
+      ["missing.txt"],
+      1,
+      'llmts: "missing.txt": cannot be opened: no such file or folder\nhint: data sets: tiny',
+    ],
+    [["."], 1, 'llmts: ".": is a folder, expected a file'],
+    [["empty.txt"], 1, "llmts: There is no text to make"],
+    [["latin1.txt"], 1, 'llmts: "latin1.txt": is not UTF-8 text: invalid bytes at offset 3'],
+    [["text.txt", "--input", "x"], 2, 'llmts: --input is for a data set, "text.txt" is none'],
+    [["text.txt", "--name", "a/b"], 2, 'llmts: --name is "a/b", expected a name without folders'],
+    [["text.txt", "--val-share", "0"], 2, 'llmts: --val-share is "0", expected a number above 0'],
+    [
+      ["tinyshakespeare", "text.txt"],
+      2,
+      'llmts: "tinyshakespeare" is a data set, expected no other argument',
+    ],
+    [["tinyshakespeare", "--name", "x"], 2, "llmts: --name is for text files"],
+    [["tinyshakespeare", "--val-share", "0.2"], 2, "llmts: --val-share is for text files"],
+    [["tinyshakespeare", "--input", "text.txt"], 1, "llmts: The text is too short to be tiny Shakespeare"],
+  ];
+  await inFolder(async (folder) => {
+    Deno.writeTextFileSync(join(folder, "empty.txt"), "");
+    Deno.writeTextFileSync(join(folder, "text.txt"), "some words");
+    Deno.writeFileSync(join(folder, "latin1.txt"), Uint8Array.of(0x63, 0x61, 0x66, 0xe9, 0x20, 0x61));
+    for (const [args, code, message] of cases) {
+      await t.step(`llmts data ${args.join(" ")}`, async () => {
+        const result = await run("cli.ts", ["data", ...args], folder);
+        assertEquals([result.code, result.stdout], [code, ""]);
+        assertStringIncludes(result.stderr, message);
+      });
+    }
+  });
+});

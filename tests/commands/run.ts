@@ -1,0 +1,48 @@
+/**
+ * Running llmts as its users do: a process of its own, in a folder of its own.
+ *
+ * @module
+ */
+import { resolve } from "@std/path";
+
+/** How a run of llmts ended. */
+export interface Result {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const ROOT = resolve(import.meta.dirname!, "../..");
+
+/** Starts `llmts ARGUMENTS` in a folder. Its stdin is closed unless `stdin` says otherwise. */
+export function start(
+  folder: string,
+  args: readonly string[],
+  options: { stdin?: "null" | "piped"; env?: Readonly<Record<string, string>> } = {},
+): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-prompt", `${ROOT}/cli.ts`, ...args],
+    cwd: folder,
+    env: { NO_COLOR: "1", ...options.env },
+    stdin: options.stdin ?? "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** Runs `llmts ARGUMENTS` in a folder to its end, with `input` on stdin where it is given. */
+export async function llmts(
+  folder: string,
+  args: readonly string[],
+  { input, env = {} }: { input?: string; env?: Readonly<Record<string, string>> } = {},
+): Promise<Result> {
+  const child = start(folder, args, { stdin: input === undefined ? "null" : "piped", env });
+  if (input !== undefined) {
+    const writer = child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(input));
+    await writer.close();
+  }
+  const { code, stdout, stderr } = await child.output();
+  const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+  return { code, stdout: text(stdout), stderr: text(stderr) };
+}

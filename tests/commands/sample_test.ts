@@ -1,0 +1,162 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { createStop } from "../../commands/stop.ts";
+import { inFolder } from "../folder.ts";
+import { llmts, start } from "./run.ts";
+import { SMALL, writeSmallModel } from "./small_model.ts";
+
+const SAMPLE = ["sample", "--threads", "1"];
+
+/** Runs in a folder whose `out` holds a small model. */
+async function inSmallFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  await inFolder(async (folder) => {
+    const out = join(folder, "out");
+    Deno.mkdirSync(out);
+    await writeSmallModel(out);
+    Deno.renameSync(join(out, "small.bin"), join(out, "model_00000007.bin"));
+    await run(folder);
+  });
+}
+
+Deno.test("llmts sample continues the prompt with the newest checkpoint, and prints only text on stdout", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = [...SAMPLE, "--prompt", "First Citizen:", "--tokens", "20"];
+    const first = await llmts(folder, [...args, "--seed", "3"]);
+    assertEquals(first.code, 0);
+    assert(first.stdout.startsWith("First Citizen:") && first.stdout.length > 30);
+    assertEquals(first.stderr, `model: ${join("out", "model_00000007.bin")}\n`);
+    assertEquals(await llmts(folder, [...args, "--seed", "3"]), first);
+    assert((await llmts(folder, [...args, "--seed", "4"])).stdout !== first.stdout);
+    // Without a seed it prints the one it chose, which gives the same text again (S-08).
+    const random = await llmts(folder, args);
+    const seed = /^seed: (\d+)$/m.exec(random.stderr)?.[1] ?? "none";
+    assertEquals((await llmts(folder, [...args, "--seed", seed])).stdout, random.stdout);
+  });
+});
+
+Deno.test("llmts sample at temperature 0 gives the same text each time, whatever the seed (S-02)", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = [...SAMPLE, "--prompt", "To be", "--tokens", "12", "--temperature", "0"];
+    const [first, second] = [
+      await llmts(folder, [...args, "--seed", "1"]),
+      await llmts(folder, [...args, "--seed", "2"]),
+    ];
+    assertEquals(first.code, 0);
+    assertEquals(second.stdout, first.stdout);
+  });
+});
+
+Deno.test("llmts sample reads the prompt from stdin, begins at end-of-text without one, and stops at --stop", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = [...SAMPLE, "--tokens", "8", "--seed", "5"];
+    const given = await llmts(folder, [...args, "--prompt", "a naïve 🌍\n"]);
+    const read = await llmts(folder, [...args, "--prompt", "-"], { input: "a naïve 🌍\n" });
+    assertEquals(read, given);
+    assert(given.stdout.startsWith("a naïve 🌍\n"));
+    const empty = await llmts(folder, [...args, "--prompt="]);
+    assertEquals(empty.code, 0);
+    assertEquals(await llmts(folder, args), empty);
+    assert(!empty.stdout.includes("endoftext"));
+    const part = empty.stdout.slice(5, 9);
+    const stopped = await llmts(folder, [...args, "--stop", part]);
+    assertEquals(stopped.stdout, empty.stdout.slice(0, empty.stdout.indexOf(part)));
+    const invalid = start(folder, [...SAMPLE, "--prompt", "-"], { stdin: "piped" });
+    const writer = invalid.stdin.getWriter();
+    await writer.write(Uint8Array.of(0x61, 0xff));
+    await writer.close();
+    const { code, stderr } = await invalid.output();
+    assertEquals(code, 1);
+    assertStringIncludes(new TextDecoder().decode(stderr), "the prompt on stdin");
+  });
+});
+
+Deno.test("llmts sample sees the last part of a prompt longer than the context, and prints all of it (S-05)", async () => {
+  await inSmallFolder(async (folder) => {
+    const prompt = " word".repeat(50);
+    const { code, stdout, stderr } = await llmts(folder, [
+      ...SAMPLE,
+      "--prompt",
+      prompt,
+      "--tokens",
+      "40",
+      "--seed",
+      "1",
+    ]);
+    assertEquals(code, 0);
+    assert(stdout.startsWith(prompt) && stdout.length > prompt.length);
+    assertStringIncludes(stderr, "of 50 tokens the model sees the last 32");
+  });
+});
+
+Deno.test("llmts sample ends quietly when nobody reads on (S-09)", async () => {
+  await inSmallFolder(async (folder) => {
+    const child = start(folder, [...SAMPLE, "--prompt", "one\n", "--tokens", "2000", "--seed", "1"]);
+    const reader = child.stdout.getReader();
+    await reader.read();
+    await reader.cancel();
+    const stderr = await new Response(child.stderr).text();
+    const { code } = await child.status;
+    assertEquals(stderr.split("\n").filter((line) => !line.startsWith("model: ")), [""]);
+    assert(code === 0 || code === 141, `exit code ${code}`);
+  });
+});
+
+Deno.test("llmts sample refuses what can't work", async () => {
+  await inFolder(async (folder) => {
+    await writeSmallModel(folder, { ...SMALL, V: 65, Vp: 128 });
+    // deno-fmt-ignore
+    const cases: [args: string[], code: number, message: string][] = [
+      [[], 1, 'There is no checkpoint in the folder "out"'],
+      [["--model", "small.bin"], 1, "a vocabulary of 65 tokens"],
+      [["--model", "absent.bin"], 1, '"absent.bin"'],
+      [["--temperature", "-1"], 2, "--temperature"],
+      [["--temperature", "NaN"], 2, "--temperature"],
+      [["--top-p", "1.5"], 2, "--top-p"],
+      [["--top-k", "2.5"], 2, "--top-k"],
+      [["--prompt"], 2, "--prompt"],
+      [["extra"], 2, "extra"],
+    ];
+    for (const [args, code, message] of cases) {
+      const result = await llmts(folder, [...SAMPLE, ...args]);
+      assertEquals([result.code, result.stdout], [code, ""], result.stderr);
+      assertStringIncludes(result.stderr, message);
+    }
+  });
+});
+
+Deno.test("createStop() ends before the text however it is cut", () => {
+  const run = (stop: string | undefined, pieces: readonly string[]): string => {
+    const { push, end } = createStop(stop);
+    return pieces.map(push).join("") + end();
+  };
+  assertEquals(run(undefined, ["ab", "c"]), "abc");
+  assertEquals(run("\n\n", ["one\n", "two\n", "\nthree"]), "one\ntwo");
+  assertEquals(run("aab", ["xaa", "ab", "y"]), "xa");
+  assertEquals(run("END", ["the E", "N", "", "D."]), "the ");
+  assertEquals(run("END", ["the EN"]), "the EN");
+});
+
+Deno.test("llmts info prints versions, library, features and the memory of a model", async () => {
+  await inFolder(async (folder) => {
+    const text = await llmts(folder, ["info", "--threads", "1"]);
+    assertEquals(text.code, 0);
+    assertMatch(text.stdout, /^llmts: +\d+\.\d+\.\d+$/m);
+    assertMatch(text.stdout, /^model: +gpt2: 124475904 parameters, B=4, T=64, fp32$/m);
+    const args = [
+      "info",
+      "--json",
+      "--model",
+      "d12",
+      "--batch-size",
+      "2",
+      "--seq-len",
+      "32",
+      "--threads",
+      "1",
+    ];
+    const json = JSON.parse((await llmts(folder, args)).stdout);
+    assertEquals([json.deno, json.device.threads], [Deno.version.deno, 1]);
+    assertEquals(json.memory.parameters, 124_475_904 * 4);
+    assertEquals(json.memory.total, 4 * 124_475_904 * 4 + json.memory.activations);
+  });
+});

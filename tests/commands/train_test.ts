@@ -1,0 +1,194 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { readCheckpointHeader } from "../../src/io/checkpoint.ts";
+import { writeTokenFile } from "../../src/io/tokens.ts";
+import { inFolder } from "../folder.ts";
+import { llmts, type Result, start } from "./run.ts";
+import { SMALL, writeFox, writeSmallModel } from "./small_model.ts";
+
+const SMALL_RUN = [
+  ...["train", "--model", "small.bin", "--data", "fox_train.bin", "--threads", "1"],
+  ...["--batch-size", "2", "--seq-len", "16", "--learning-rate", "0.01"],
+];
+
+/** Runs in a folder that holds small.bin and the fox. */
+async function inSmallFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  await inFolder(async (folder) => {
+    await writeSmallModel(folder);
+    await writeFox(folder);
+    await run(folder);
+  });
+}
+
+function losses({ stdout }: Result): number[] {
+  return [...stdout.matchAll(/^step \d+\/\d+: train loss (\d+\.\d+)/gm)].map((match) => Number(match[1]));
+}
+
+Deno.test("llmts train prints sizes, losses and samples, and writes a checkpoint", async () => {
+  await inSmallFolder(async (folder) => {
+    const result = await llmts(folder, [
+      ...SMALL_RUN,
+      ...["--steps", "6", "--val-every", "3", "--sample-every", "4", "--sample-tokens", "5"],
+    ]);
+    assertEquals([result.code, result.stderr], [0, ""]);
+    const { stdout } = result;
+    assert(!stdout.includes("\x1b") && !stdout.includes("\r"), "no control codes in a pipe");
+    for (
+      const line of [
+        "[GPT-2]",
+        "max_seq_len: 32",
+        "vocab_size: 50257",
+        "padded_vocab_size: 50304",
+        "num_layers: 1",
+        "num_heads: 2",
+        "channels: 8",
+        "validation data: fox_val.bin",
+      ]
+    ) assertStringIncludes(stdout, `${line}\n`);
+    assertMatch(stdout, /^num_parameters: 403576 \(1\.5 MiB\)$/m);
+    assertMatch(stdout, /^train dataset num_batches: \d+$/m);
+    assertMatch(stdout, /^step 3\/6: train loss \d+\.\d{6} \(took \d+\.\d{3} ms\), \d+ tokens\/s, .+ left$/m);
+    assertMatch(stdout, /^final 5 iters avg: \d+\.\d{3} ms, \d+ tokens\/s/m);
+    assertEquals([...stdout.matchAll(/^val loss \d+\.\d+ \(\d+ tokens, T=16\)$/gm)].length, 3);
+    assertEquals([...stdout.matchAll(/^generating:\n---\n/gm)].length, 2);
+    assertEquals(losses(result).length, 6);
+    // The checkpoint is written before the last sample: what fails there costs nothing (A-28).
+    assert(stdout.indexOf("checkpoint: ") < stdout.lastIndexOf("generating:"));
+    const path = join(folder, "out", "model_00000006.bin");
+    assertEquals(readCheckpointHeader(path), { config: SMALL, stored: "fp32" });
+    assertEquals([...Deno.readDirSync(join(folder, "out"))].length, 1);
+  });
+});
+
+Deno.test("llmts train learns, and its losses do not depend on validation and samples (A-35)", async () => {
+  await inSmallFolder(async (folder) => {
+    const quiet = await llmts(folder, [
+      ...SMALL_RUN,
+      "--steps",
+      "30",
+      "--val-every",
+      "0",
+      "--sample-every",
+      "0",
+    ]);
+    const talkative = await llmts(folder, [
+      ...SMALL_RUN,
+      "--steps",
+      "30",
+      "--val-every",
+      "1",
+      "--sample-every",
+      "7",
+    ]);
+    assertEquals([quiet.code, talkative.code], [0, 0]);
+    assert(!quiet.stdout.includes("val loss") && !quiet.stdout.includes("generating"));
+    assertEquals(losses(talkative), losses(quiet));
+    const [first, last] = [losses(quiet)[0]!, losses(quiet).at(-1)!];
+    assert(last < first - 1, `${first} -> ${last}`);
+    assertStringIncludes(quiet.stdout, "epoch 2: the training data starts over");
+  });
+});
+
+Deno.test("llmts train goes on from the newest checkpoint in a folder", async () => {
+  await inSmallFolder(async (folder) => {
+    const steps = ["--val-every", "0", "--sample-every", "0"];
+    assertEquals((await llmts(folder, [...SMALL_RUN, ...steps, "--steps", "20"])).code, 0);
+    const args = SMALL_RUN.map((arg) => arg === "small.bin" ? "out" : arg);
+    const second = await llmts(folder, [...args, ...steps, "--steps", "1", "--out", "second"]);
+    assertEquals(second.code, 0);
+    assertStringIncludes(second.stdout, `model: ${join("out", "model_00000020.bin")}`);
+    assert(losses(second)[0]! < 10.5);
+  });
+});
+
+Deno.test("llmts train refuses what can't work, in one line, before it allocates", async () => {
+  await inSmallFolder(async (folder) => {
+    await writeTokenFile(join(folder, "tiny.bin"), 50257, (write) => write(Array(32).fill(1)));
+    await writeTokenFile(
+      join(folder, "large_id.bin"),
+      65536,
+      (write) => write([...Array(20).fill(1), 50257, ...Array(20).fill(1)]),
+    );
+    Deno.writeTextFileSync(join(folder, "page.bin"), "<!DOCTYPE html><html></html>");
+    // deno-fmt-ignore
+    const cases: [args: string[], code: number, message: string, hint: string][] = [
+      [["--seq-len", "33"], 2, "--seq-len is 33, but small.bin has 32 positions", "--seq-len 32"],
+      [["--data", "tiny.bin"], 1, '"tiny.bin": has 32 tokens, a batch of 2 × 16 needs 33', "--batch-size"],
+      [["--data", "large_id.bin"], 1, "50257", ""],
+      [["--data", "absent.bin"], 1, '"absent.bin": cannot be opened', "llmts data"],
+      [["--data", "small.bin"], 1, '"small.bin": is a model checkpoint (magic 20240326), expected a token file', ""],
+      [["--model", "page.bin"], 1, '"page.bin": is a web page', ""],
+      [["--model", "d13"], 1, "d13", "presets: d2"],
+      [["--batch-size", "0"], 2, "--batch-size", ""],
+      [["--batch-size", "64x"], 2, '"64x"', ""],
+      [["--learning-rate", "0"], 2, "--learning-rate", ""],
+      [["--stpes", "3"], 2, "--stpes", "--steps"],
+      [["--device", "cuda"], 1, "CUDA", ""],
+      [["--batch-size", "100000000", "--data", "fox_train.bin"], 1, "of memory are needed", "--batch-size"],
+      [["--out", "small.bin"], 1, '"small.bin"', ""],
+    ];
+    for (const [args, code, message, hint] of cases) {
+      // A later flag would be a repetition, so it takes the earlier one's place.
+      const isReplaced = (i: number): boolean => args.includes(SMALL_RUN[i % 2 === 1 ? i : i - 1]!);
+      const kept = SMALL_RUN.filter((_, i) => i === 0 || !isReplaced(i));
+      const result = await llmts(folder, [...kept, ...args]);
+      const what = `${args.join(" ")}: ${result.stderr}`;
+      assertEquals(result.code, code, what);
+      assertStringIncludes(result.stderr, message, what);
+      assertStringIncludes(result.stderr, hint, what);
+      assert(!result.stderr.includes("    at "), what);
+    }
+    assertEquals([...Deno.readDirSync(folder)].filter(({ name }) => name.includes("model_")), []);
+  });
+});
+
+Deno.test("llmts train finishes the step and saves at Ctrl-C", async () => {
+  await inSmallFolder(async (folder) => {
+    const child = start(folder, [
+      ...SMALL_RUN,
+      "--steps",
+      "1000000",
+      "--val-every",
+      "0",
+      "--sample-every",
+      "0",
+    ]);
+    let stdout = "";
+    let interrupted = false;
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      stdout += text;
+      if (!interrupted && /^step 3\//m.test(stdout)) {
+        child.kill("SIGINT");
+        interrupted = true;
+      }
+    }
+    assertEquals((await child.status).code, 130);
+    await child.stderr.cancel();
+    const step = [...stdout.matchAll(/^step (\d+)\//gm)].at(-1)![1]!;
+    assertStringIncludes(stdout, "interrupted");
+    const path = join(folder, "out", `model_${step.padStart(8, "0")}.bin`);
+    assertEquals(readCheckpointHeader(path).config, SMALL);
+  });
+});
+
+Deno.test("llmts train stops where the loss is no longer finite and keeps older checkpoints (A-40)", async () => {
+  await inSmallFolder(async (folder) => {
+    const quiet = ["--val-every", "0", "--sample-every", "0"];
+    assertEquals((await llmts(folder, [...SMALL_RUN, ...quiet, "--steps", "1"])).code, 0);
+    const steep = SMALL_RUN.map((arg) => arg === "0.01" ? "1e30" : arg);
+    const result = await llmts(folder, [...steep, ...quiet, "--steps", "50"]);
+    assertEquals(result.code, 1);
+    assertMatch(result.stderr, /Step \d+: /);
+    assertStringIncludes(result.stderr, "--learning-rate");
+    assertEquals([...Deno.readDirSync(join(folder, "out"))].map(({ name }) => name), ["model_00000001.bin"]);
+  });
+});
+
+Deno.test("llmts train without flags takes the built-in corpus where tiny Shakespeare can't be had", async () => {
+  await inFolder(async (folder) => {
+    const args = ["train", "--model", "d2", "--steps", "1", "--val-every", "0", "--sample-every", "0"];
+    const { code, stdout } = await llmts(folder, args);
+    assertEquals(code, 0);
+    assertMatch(stdout, /^data: (the built-in corpus, Moby Dick; .*|tiny Shakespeare, downloaded to .*)$/m);
+  });
+});

@@ -1,0 +1,176 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { openDevice } from "../../ffi/device.ts";
+import { KernelError, loadLibrary } from "../../ffi/library.ts";
+import { rows } from "../../ffi/tensor.ts";
+import { LlmtsError, UsageError } from "../../src/errors.ts";
+
+/** Runs with environment variables set, and puts back what they were. */
+function withEnvironment(variables: Readonly<Record<string, string>>, run: () => void): void {
+  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+  try {
+    run();
+  } finally {
+    for (const [name, value] of before) {
+      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+    }
+  }
+}
+
+/** Runs with a folder that holds the shared library made of some C. */
+function withLibrary(code: string, run: (path: string) => void): void {
+  const folder = Deno.makeTempDirSync({ prefix: "llmts library " });
+  try {
+    const [source, path] = [join(folder, "library.c"), join(folder, "libllmts_cpu.so")];
+    Deno.writeTextFileSync(source, code);
+    const { success } = new Deno.Command("cc", { args: ["-shared", "-fPIC", "-o", path, source] })
+      .outputSync();
+    assert(success, "cc failed");
+    run(path);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+Deno.test("loadLibrary() names every place it tried", () => {
+  const folder = Deno.makeTempDirSync();
+  withEnvironment({ LLMTS_HOME: folder }, () => {
+    // The environment's path stands in for all other places, the flag for the environment's.
+    withEnvironment({ LLMTS_LIBRARY_PATH: join(folder, "environment") }, () => {
+      const fromEnvironment = assertThrows(() => loadLibrary(), LlmtsError);
+      assertStringIncludes(fromEnvironment.message, join(folder, "environment"));
+      const fromFlag = assertThrows(() => loadLibrary(join(folder, "flag")), LlmtsError);
+      assertStringIncludes(fromFlag.message, join(folder, "flag"));
+      assert(!fromFlag.message.includes("environment"));
+      assertStringIncludes(fromFlag.hint ?? "", "deno task build");
+    });
+  });
+  Deno.removeSync(folder);
+});
+
+Deno.test("loadLibrary() refuses a library of another ABI version, even one that lacks functions (D-11)", () => {
+  withLibrary("int llmts_abi_version(void) { return 999; }", (path) => {
+    const error = assertThrows(() => loadLibrary(path), LlmtsError, "ABI version 999");
+    assertStringIncludes(error.message, path);
+    assertStringIncludes(error.hint ?? "", "deno task build");
+  });
+});
+
+Deno.test("loadLibrary() says which library can't be loaded and why", () => {
+  withLibrary("int something_else(void) { return 0; }", (path) => {
+    assertStringIncludes(assertThrows(() => loadLibrary(path), LlmtsError).message, "llmts_abi_version");
+  });
+  const text = Deno.makeTempFileSync({ suffix: ".so" });
+  Deno.writeTextFileSync(text, "no library");
+  assertStringIncludes(assertThrows(() => loadLibrary(text), LlmtsError).message, text);
+  Deno.removeSync(text);
+});
+
+Deno.test("loadLibrary() takes the best variant this machine runs, or the one LLMTS_CPU_VARIANT names", () => {
+  const { level } = loadLibrary().info();
+  if (Deno.build.arch === "x86_64") {
+    assert(level >= 1 && level <= 4);
+    assertEquals(loadLibrary().info().variant, `x86-64-v${Math.max(2, level)}`);
+  } else {
+    assertEquals(level, 0);
+  }
+  for (const variant of [2, 3, 4].filter((variant) => variant <= level)) {
+    withEnvironment({ LLMTS_CPU_VARIANT: `v${variant}` }, () => {
+      assertEquals(loadLibrary().info().variant, `x86-64-v${variant}`);
+    });
+  }
+  for (const wrong of ["v5", "avx2", ""]) {
+    withEnvironment({ LLMTS_CPU_VARIANT: wrong }, () => {
+      assertThrows(() => loadLibrary(), UsageError, `LLMTS_CPU_VARIANT is "${wrong}"`);
+    });
+  }
+});
+
+Deno.test("openDevice() sets the number of threads", () => {
+  for (const threads of [1, 2, 7]) assertEquals(openDevice({ threads }).info().threads, threads);
+  const { threads } = openDevice().info();
+  assert(threads >= 1 && threads <= navigator.hardwareConcurrency);
+  for (const threads of [-1, 1.5, 1025, NaN]) {
+    assertThrows(() => openDevice({ threads }), UsageError, String(threads));
+  }
+});
+
+Deno.test("allocate() gives zeroed memory aligned to 64 bytes", () => {
+  const device = openDevice();
+  for (const bytes of [0, 1, 100, 65 << 20]) {
+    const memory = device.allocate(bytes);
+    assertEquals(memory.byteLength, bytes);
+    assert(memory.every((byte) => byte === 0));
+    if (bytes === 0) continue;
+    const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
+    assertEquals(address % 64n, 0n);
+  }
+});
+
+Deno.test("allocate() names the bytes that can't be had (D-22)", () => {
+  const error = assertThrows(() => openDevice().allocate(2 ** 52), LlmtsError, String(2 ** 52));
+  assertStringIncludes(error.hint ?? "", "--batch-size");
+});
+
+Deno.test("ops name the op, what is wrong and the shapes", () => {
+  const device = openDevice();
+  const { ops } = device;
+  const tensor = (...shape: number[]) => device.tensor("fp32", shape);
+  const error = assertThrows(() => ops.attention(tensor(1, 2, 9), null, tensor(1, 2, 27), 2), KernelError);
+  assertEquals([error.op, error.status], ["attention_forward", 1]);
+  assertStringIncludes(error.message, "attention_forward failed (invalid argument)");
+  assertStringIncludes(error.message, "out (1,2,9) fp32, lse none, qkv (1,2,27) fp32");
+  assertThrows(
+    () => ops.matmul(tensor(2, 3), tensor(2, 5), tensor(3, 4), null),
+    RangeError,
+    "Expected x to be rows of 4",
+  );
+  assertThrows(
+    () => ops.matmul(tensor(2, 4), tensor(2, 4), tensor(3, 4), null),
+    RangeError,
+    "out to be (2,3), found (2,4)",
+  );
+  const bf16 = device.tensor("bf16", [2, 3]);
+  assertThrows(() => ops.residual(bf16, bf16, bf16), KernelError, "unsupported");
+});
+
+Deno.test("ops with nothing to do succeed (D-03)", () => {
+  const device = openDevice();
+  const empty = device.tensor("fp32", [0, 4]);
+  device.ops.matmul(device.tensor("fp32", [0, 3]), empty, device.tensor("fp32", [3, 4]), null);
+  device.ops.gelu(empty, empty);
+  assertEquals(device.ops.globalNorm(empty), 0);
+});
+
+Deno.test("ops take token ids inside the vocabulary only (A-08)", () => {
+  const device = openDevice();
+  const tokens = rows(device.tensor("int32", [1, 2]), 0, 1);
+  const wte = device.tensor("fp32", [8, 4]);
+  for (const id of [5, 7, -1, 65535]) {
+    new Int32Array(tokens.memory.buffer, tokens.memory.byteOffset)[1] = id;
+    const run = (): void =>
+      device.ops.embedding(device.tensor("fp32", [1, 2, 4]), tokens, wte, device.tensor("fp32", [2, 4]), 5);
+    assertStringIncludes(assertThrows(run, KernelError).message, String(id));
+  }
+});
+
+Deno.test("a process that used the library's threads ends quietly (D-18)", async () => {
+  const code = `
+    import { openDevice } from "./ffi/device.ts";
+    const { ops, tensor } = openDevice({ threads: 2 });
+    ops.matmul(tensor("fp32", [512, 512]), tensor("fp32", [512, 512]), tensor("fp32", [512, 512]), null);
+  `;
+  const root = join(import.meta.dirname!, "..", "..");
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--ext=ts", code],
+    cwd: root,
+    stderr: "piped",
+  });
+  const { code: status, signal, stderr } = await command.output();
+  assertEquals({ status, signal, stderr: new TextDecoder().decode(stderr) }, {
+    status: 0,
+    signal: null,
+    stderr: "",
+  });
+});

@@ -1,0 +1,108 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { FileError } from "../../src/errors.ts";
+import {
+  makeFolder,
+  openForReading,
+  readFully,
+  writeFileAtomically,
+  writeFully,
+} from "../../src/io/files.ts";
+import { inFolder } from "../folder.ts";
+
+function names(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+}
+
+Deno.test("writeFileAtomically() shows the file only when it is whole", async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, "model.bin");
+    Deno.writeTextFileSync(path, "old");
+    const result = await writeFileAtomically(path, async (file) => {
+      writeFully(file, new TextEncoder().encode("ne"));
+      await Promise.resolve();
+      const [temporary] = names(folder);
+      assert(/^\.model\.bin\.[0-9a-f]{8}\.tmp$/.test(temporary!));
+      assertEquals(names(folder).length, 2);
+      assertEquals(Deno.readTextFileSync(path), "old");
+      writeFully(file, new TextEncoder().encode("w"));
+      return 3;
+    });
+    assertEquals(result, 3);
+    assertEquals(Deno.readTextFileSync(path), "new");
+    assertEquals(names(folder), ["model.bin"]);
+  });
+});
+
+Deno.test("writeFileAtomically() leaves what was there when writing fails, and no temporary file", async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, "model.bin");
+    Deno.writeTextFileSync(path, "old");
+    await assertRejects(
+      () =>
+        writeFileAtomically(path, (file) => {
+          writeFully(file, new Uint8Array(10));
+          throw new RangeError("no more");
+        }),
+      RangeError,
+      "no more",
+    );
+    assertEquals(Deno.readTextFileSync(path), "old");
+    assertEquals(names(folder), ["model.bin"]);
+  });
+});
+
+Deno.test("writeFileAtomically() names the file when the system refuses", async () => {
+  await inFolder(async (folder) => {
+    const missing = join(folder, "none", "model.bin");
+    const error = await assertRejects(() => writeFileAtomically(missing, () => {}), FileError);
+    assertEquals(error.message, `"${missing}": cannot be written: no such file or folder`);
+
+    const taken = join(folder, "taken");
+    Deno.mkdirSync(join(taken, "inside"), { recursive: true });
+    await assertRejects(
+      () => writeFileAtomically(taken, () => {}),
+      FileError,
+      `"${taken}": cannot be written`,
+    );
+    assertEquals(names(folder), ["taken"]);
+  });
+});
+
+Deno.test({
+  name: "writeFully() reports a full disk",
+  ignore: Deno.build.os !== "linux", // /dev/full is Linux's
+  fn() {
+    using full = Deno.openSync("/dev/full", { write: true });
+    try {
+      writeFully(full, new Uint8Array(10));
+    } catch (error) {
+      assert((error as Error).message.includes("No space left"));
+      return;
+    }
+    throw new Error("writing to a full disk succeeded");
+  },
+});
+
+Deno.test("readFully() reads up to the end of the file", async () => {
+  await inFolder((folder) => {
+    const path = join(folder, "bytes");
+    Deno.writeFileSync(path, Uint8Array.of(1, 2, 3));
+    using file = openForReading(path);
+    const buffer = new Uint8Array(2);
+    assertEquals([readFully(file, buffer), ...buffer], [2, 1, 2]);
+    assertEquals([readFully(file, buffer), ...buffer], [1, 3, 2]);
+    assertEquals(readFully(file, buffer), 0);
+  });
+});
+
+Deno.test("makeFolder() makes the folders above too, and takes one that is there", async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, "a", "b");
+    await makeFolder(path);
+    await makeFolder(path);
+    assert(Deno.statSync(path).isDirectory);
+    Deno.writeTextFileSync(join(path, "file"), "");
+    await assertRejects(() => makeFolder(join(path, "file")), FileError, "cannot be made a folder");
+  });
+});
