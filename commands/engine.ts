@@ -1,9 +1,11 @@
 /**
- * What all commands that compute have in common: the flags for kernels and device.
+ * What commands that compute have in common: the flags for kernels and device, and a check of `--seq-len`.
  *
  * @module
  */
 import { type Device, DEVICES, openDevice } from "../ffi/device.ts";
+import type { GPT2Config } from "../src/config.ts";
+import { UsageError } from "../src/errors.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 
 /** Where `train` writes checkpoints, and `sample` looks for them. */
@@ -50,4 +52,16 @@ export const ENGINE_FLAGS = {
  */
 export function openEngine({ threads, device, library }: FlagValues<typeof ENGINE_FLAGS>): Device {
   return openDevice({ device, threads, library });
+}
+
+/**
+ * Checks that a model takes sequences of `--seq-len` tokens.
+ *
+ * @throws {UsageError} it has fewer positions
+ */
+export function checkSequenceLength(T: number, model: string, { maxT }: GPT2Config): void {
+  if (T <= maxT) return;
+  throw new UsageError(`--seq-len is ${T}, but "${model}" has ${maxT} positions`, {
+    hint: `--seq-len ${maxT} is the most it takes`,
+  });
 }

@@ -10,7 +10,7 @@ import { findModel, modelConfig } from "../src/load.ts";
 import { type MemoryPlan, memoryPlan } from "../src/memory.ts";
 import { parameterCount } from "../src/parameters.ts";
 import { defineCommand } from "./command.ts";
-import { ENGINE_FLAGS, openEngine } from "./engine.ts";
+import { checkSequenceLength, ENGINE_FLAGS, openEngine } from "./engine.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 import { formatBytes } from "./format.ts";
 import { notice, print } from "./output.ts";
@@ -93,6 +93,7 @@ function collect(
   library: Info["library"],
 ): Info {
   const shape = modelConfig(findModel(model));
+  checkSequenceLength(T, model, shape);
   return {
     llmts: config.version,
     deno: Deno.version.deno,

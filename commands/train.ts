@@ -4,7 +4,7 @@
  * @module
  */
 import { END_OF_TEXT, GPT2_VOCABULARY, type GPT2Config, isPreset } from "../src/config.ts";
-import { LlmtsError, UsageError } from "../src/errors.ts";
+import { LlmtsError } from "../src/errors.ts";
 import { generate } from "../src/generate.ts";
 import { checkpointPath, writeCheckpoint } from "../src/io/checkpoint.ts";
 import { exists, makeFolder } from "../src/io/files.ts";
@@ -16,7 +16,7 @@ import { checkMemory, memoryPlan } from "../src/memory.ts";
 import type { Model } from "../src/model.ts";
 import { createTrainer } from "../src/trainer.ts";
 import { defineCommand } from "./command.ts";
-import { ENGINE_FLAGS, openEngine, OUTPUT_FOLDER } from "./engine.ts";
+import { checkSequenceLength, ENGINE_FLAGS, openEngine, OUTPUT_FOLDER } from "./engine.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 import { catchInterrupt, yieldToListeners } from "./interrupt.ts";
 import { type Log, openLog, openText } from "./output.ts";
@@ -180,11 +180,7 @@ async function train(flags: Flags, log: Log): Promise<number> {
   // All that can be refused is refused before memory is allocated.
   const source = chooseModel(flags.model);
   const config = modelConfig(source);
-  if (T > config.maxT) {
-    throw new UsageError(`--seq-len is ${T}, but ${source} has ${config.maxT} positions`, {
-      hint: `--seq-len ${config.maxT} is the most it takes`,
-    });
-  }
+  checkSequenceLength(T, source, config);
   const memory = memoryPlan(config, { B, T, precision });
   checkMemory(memory);
   const data = await chooseData(flags);

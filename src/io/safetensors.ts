@@ -81,7 +81,8 @@ export interface SafetensorsFile extends Disposable {
 
 /** Whether a file that starts with these bytes is safetensors: a header length below 4 GiB, and a JSON object. */
 export function isSafetensors(start: Uint8Array): boolean {
-  return start.length > 8 && start[8] === "{".charCodeAt(0) && start.subarray(4, 8).every((byte) => byte === 0);
+  return start.length > 8 && start[8] === "{".charCodeAt(0) &&
+    start.subarray(4, 8).every((byte) => byte === 0);
 }
 
 /**
