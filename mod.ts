@@ -41,6 +41,7 @@ export { END_OF_TEXT, type GPT2Config, presetConfig, PRESETS } from "./src/confi
 export { FileError, LlmtsError, UsageError } from "./src/errors.ts";
 export { createDecoder, type Decoder, generate, type GenerateOptions } from "./src/generate.ts";
 export { newestCheckpoint, readCheckpoint, writeCheckpoint } from "./src/io/checkpoint.ts";
+export { writeHuggingFaceFile, writeHuggingFaceFolder } from "./src/io/hugging_face.ts";
 export { type Batch, DataLoader, validationBatches } from "./src/io/loader.ts";
 export { gpt2Tokenizer, type StreamDecoder, streamDecoder, type Tokenizer } from "./src/io/tokenizer.ts";
 export { TokenReader, writeTokenFile } from "./src/io/tokens.ts";

@@ -61,7 +61,7 @@ export function openEngine({ threads, device, library }: FlagValues<typeof ENGIN
  */
 export function checkSequenceLength(T: number, model: string, { maxT }: GPT2Config): void {
   if (T <= maxT) return;
-  throw new UsageError(`--seq-len is ${T}, but "${model}" has ${maxT} positions`, {
+  throw new UsageError(`--seq-len is ${T}, but ${model} has ${maxT} positions`, {
     hint: `--seq-len ${maxT} is the most it takes`,
   });
 }

@@ -64,11 +64,12 @@ export function commandHelp(name: string, summary: string, command: CommandHelp)
 /** A command's flags as a Markdown table, laid out as `deno fmt` does; without the flags every command has. */
 export function flagsMarkdown(flags: FlagTable): string {
   const rows = Object.entries(flags).map(([property, flag]) => [
-    `\`${usage(property, flag).replaceAll("|", "\\|")}\``,
+    `\`${usage(property, flag)}\``,
     capitalized(flag.description),
     absence(flag) ?? "",
   ]);
-  const table = [["Flag", "What it does", "Default"], ...rows];
+  const table = [["Flag", "What it does", "Default"], ...rows]
+    .map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
   const widths = [0, 1, 2].map((column) => Math.max(...table.map((row) => row[column]!.length)));
   const line = (row: readonly string[]): string =>
     `| ${row.map((cell, column) => cell.padEnd(widths[column]!)).join(" | ")} |`;

@@ -1,13 +1,13 @@
 /**
- * `llmts info`: version, kernel library, machine, and the memory that a model needs.
+ * `llmts info`: versions, the kernel library and what it runs on, and the memory that a model needs.
  *
  * @module
  */
-import config from "../deno.json" with { type: "json" };
-import type { DeviceInfo } from "../ffi/library.ts";
+import denoConfig from "../deno.json" with { type: "json" };
+import type { Device } from "../ffi/device.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { findModel, modelConfig } from "../src/load.ts";
-import { type MemoryPlan, memoryPlan } from "../src/memory.ts";
+import { memoryPlan } from "../src/memory.ts";
 import { parameterCount } from "../src/parameters.ts";
 import { defineCommand } from "./command.ts";
 import { checkSequenceLength, ENGINE_FLAGS, openEngine } from "./engine.ts";
@@ -20,8 +20,7 @@ const FLAGS = {
     type: "path",
     value: "NAME|FILE",
     default: "gpt2",
-    description:
-      "model to compute the memory for: a preset (d2 … d48, gpt2 … gpt2-xl) or a model's file or folder",
+    description: "preset, checkpoint, safetensors file or folder whose memory to print",
     group: "Memory",
   },
   batchSize: {
@@ -40,89 +39,82 @@ const FLAGS = {
     description: "tokens in a sequence",
     group: "Memory",
   },
-  json: { type: "boolean", description: "print one JSON object", group: "Output" },
+  json: { type: "boolean", description: "print one JSON object, memory in bytes", group: "Output" },
   ...ENGINE_FLAGS,
 } as const satisfies FlagTable;
 
-/** All that the command prints; memory in bytes. */
-interface Info {
-  readonly llmts: string;
-  readonly deno: string;
-  readonly system: string;
-  /** The library in use, or why there is none. */
-  readonly library: { readonly path: string } & DeviceInfo | { readonly error: string };
-  readonly model: { readonly name: string; readonly parameters: number };
-  readonly memory: MemoryPlan & { readonly B: number; readonly T: number; readonly available: number };
-}
+type Flags = FlagValues<typeof FLAGS>;
 
 /** See the module. */
 export const command = defineCommand({
   flags: FLAGS,
   details: [
-    "Memory is what llmts train allocates; the kernels' scratch and the program itself come on top. The exit code is 1 " +
-    "where the kernel library can't be loaded.",
+    "The kernels' scratch memory, some tens of MiB, comes on top of what is printed. Without a kernel library that can be " +
+    "loaded the exit code is 1, and the rest is printed all the same.",
   ],
-  examples: ["llmts info", "llmts info --model d24 --batch-size 8 --seq-len 1024", "llmts info --json"],
+  examples: ["llmts info --model gpt2-xl --batch-size 1 --seq-len 1024"],
   run(flags): number {
-    const { library, hint } = describeLibrary(flags);
-    const info = collect(flags, library);
-    print(
-      flags.json ? `${JSON.stringify(info, null, 2)}\n` : `${infoLines(info, flags.precision).join("\n")}\n`,
-    );
-    if (!("error" in library)) return 0;
-    if (hint !== undefined) notice(`hint: ${hint}`);
+    const source = findModel(flags.model);
+    const config = modelConfig(source);
+    const { batchSize: B, seqLen: T, precision } = flags;
+    checkSequenceLength(T, source, config);
+    const memory = memoryPlan(config, { B, T, precision });
+    const available = Deno.systemMemoryInfo().available;
+    const device = tryEngine(flags);
+    if (flags.json) {
+      print(`${
+        JSON.stringify({
+          version: denoConfig.version,
+          deno: Deno.version.deno,
+          ...deviceObject(device),
+          model: { source, config, parameters: parameterCount(config), B, T, precision },
+          memory: { ...memory, available },
+        })
+      }\n`);
+    } else {
+      const rows = {
+        llmts: denoConfig.version,
+        Deno: Deno.version.deno,
+        ...deviceRows(device),
+        model: `${source}: ${parameterCount(config)} parameters, B=${B}, T=${T}, ${precision}`,
+        parameters: formatBytes(memory.parameters),
+        gradients: formatBytes(memory.gradients),
+        optimizer: formatBytes(memory.optimizer),
+        activations: formatBytes(memory.activations),
+        "to train": formatBytes(memory.total),
+        "free now": formatBytes(available),
+      };
+      for (const [name, value] of Object.entries(rows)) print(`${`${name}:`.padEnd(14)} ${value}\n`);
+    }
+    if (!(device instanceof LlmtsError)) return 0;
+    if (device.hint !== undefined) notice(`hint: ${device.hint}`);
     return 1;
   },
 });
 
-/** The library that commands would use; what is wrong with it is part of the answer, not an end of it. */
-function describeLibrary(
-  flags: FlagValues<typeof ENGINE_FLAGS>,
-): { library: Info["library"]; hint?: string | undefined } {
+/** The device that the flags ask for, or why there is none: that is part of the answer here, not the end of it. */
+function tryEngine(flags: Flags): Device | LlmtsError {
   try {
-    const device = openEngine(flags);
-    return { library: { path: device.library.path, ...device.info() } };
+    return openEngine(flags);
   } catch (error) {
-    if (!(error instanceof LlmtsError)) throw error;
-    return { library: { error: error.message }, hint: error.hint };
+    if (error instanceof LlmtsError) return error;
+    throw error;
   }
 }
 
-function collect(
-  { model, batchSize: B, seqLen: T, precision }: FlagValues<typeof FLAGS>,
-  library: Info["library"],
-): Info {
-  const shape = modelConfig(findModel(model));
-  checkSequenceLength(T, model, shape);
-  return {
-    llmts: config.version,
-    deno: Deno.version.deno,
-    system: `${Deno.build.os} ${Deno.build.arch}`,
-    library,
-    model: { name: model, parameters: parameterCount(shape) },
-    memory: { B, T, ...memoryPlan(shape, { B, T, precision }), available: Deno.systemMemoryInfo().available },
-  };
+function deviceObject(device: Device | LlmtsError): Record<string, unknown> {
+  if (device instanceof LlmtsError) return { library: { error: device.message } };
+  const { variant, level, features, threads, device: kind } = device.info();
+  return { library: { path: device.library.path, variant }, device: { kind, level, features, threads } };
 }
 
-function infoLines({ llmts, deno, system, library, model, memory }: Info, precision: string): string[] {
-  const bytes = (name: string, count: number): string =>
-    `  ${name.padEnd(12)}${String(count).padStart(14)} bytes ${formatBytes(count).padStart(11)}`;
-  return [
-    `llmts ${llmts}, Deno ${deno}, ${system}`,
-    ...("error" in library ? [`library: ${library.error}`] : [
-      `library: ${library.path}`,
-      `variant: ${library.variant}`,
-      `device: ${library.device}`,
-      `features: ${library.features.join(" ")}`,
-      `threads: ${library.threads}`,
-    ]),
-    "",
-    `training ${model.name} (${model.parameters} parameters) at B=${memory.B}, T=${memory.T} in ${precision} takes`,
-    bytes("parameters", memory.parameters),
-    bytes("gradients", memory.gradients),
-    bytes("optimizer", memory.optimizer),
-    bytes("activations", memory.activations),
-    bytes("total", memory.total),
-    bytes("free now", memory.available),
-  ];
+function deviceRows(device: Device | LlmtsError): Record<string, string> {
+  if (device instanceof LlmtsError) return { library: device.message };
+  const { variant, features, threads, device: kind } = device.info();
+  return {
+    library: device.library.path,
+    variant,
+    device: `${kind}, ${threads} thread${threads === 1 ? "" : "s"}`,
+    "CPU features": features.join(" "),
+  };
 }

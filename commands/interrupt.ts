@@ -10,7 +10,8 @@ export interface Interrupt extends Disposable {
 }
 
 /**
- * Catches the first Ctrl-C; a second one ends the process at once, even in the middle of a kernel.
+ * Catches the first Ctrl-C. Once `caught` was called, a second one ends the process at once, even in the middle of a
+ * kernel; before that, in the kernels' step during which the first one came, further ones count as the first.
  *
  * @param caught is called at the first one
  */

@@ -31,13 +31,16 @@ export interface TextOutput {
   flush(): void;
 }
 
-/** Streams text to stdout: piece by piece on a terminal, by whole lines elsewhere. */
+/** Characters held back at most where text is written by lines. */
+const LONGEST_LINE = 1024;
+
+/** Streams text to stdout: piece by piece on a terminal, by whole lines (or what is long enough) elsewhere. */
 export function openText(terminal: boolean = Deno.stdout.isTerminal(), write = print): TextOutput {
   let held = "";
   return {
     write(text): void {
       held += text;
-      const ready = terminal ? held.length : held.lastIndexOf("\n") + 1;
+      const ready = terminal || held.length > LONGEST_LINE ? held.length : held.lastIndexOf("\n") + 1;
       if (ready > 0) write(held.slice(0, ready));
       held = held.slice(ready);
     },

@@ -1,9 +1,9 @@
 /**
- * `llmts sample`: continues a prompt with a trained model. Only the text goes to stdout.
+ * `llmts sample`: continues a prompt with a trained model. Only the text goes to stdout; all else to stderr.
  *
  * @module
  */
-import { END_OF_TEXT, GPT2_VOCABULARY, isPreset } from "../src/config.ts";
+import { GPT2_VOCABULARY, isPreset } from "../src/config.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { generate } from "../src/generate.ts";
 import { newestCheckpoint } from "../src/io/checkpoint.ts";
@@ -14,46 +14,38 @@ import { checkMemory, memoryPlan } from "../src/memory.ts";
 import { defineCommand } from "./command.ts";
 import { ENGINE_FLAGS, openEngine, OUTPUT_FOLDER } from "./engine.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
-import { formatRate } from "./format.ts";
 import { notice, openText } from "./output.ts";
-import { stopBefore } from "./stop_text.ts";
+import { createStop } from "./stop.ts";
 
 const FLAGS = {
   prompt: {
     type: "string",
     value: "TEXT",
-    absent: "nothing: the model starts a text",
-    description: "text to continue; - reads it from stdin",
+    absent: "begin at end-of-text",
+    description: "text to continue, printed too; - reads it from stdin",
     group: "Text",
   },
   tokens: {
     type: "integer",
     value: "N",
     min: 1,
-    default: 200,
-    description: "tokens to generate",
+    default: 256,
+    description: "tokens to generate at most",
     group: "Text",
   },
   stop: {
     type: "string",
     value: "TEXT",
-    description: "end before this text, where it is generated; <|endoftext|> ends at the end of a document",
+    absent: "only end-of-text ends it",
+    description: "end before this text",
     group: "Text",
-  },
-  model: {
-    type: "path",
-    value: "FILE",
-    absent: `the newest checkpoint in ${OUTPUT_FOLDER}`,
-    description:
-      "checkpoint, safetensors file or Hugging Face folder; another folder for its newest checkpoint",
-    group: "Model",
   },
   temperature: {
     type: "number",
     value: "X",
     min: 0,
-    default: 0.8,
-    description: "below 1 more certain, above 1 more varied; 0: always the most likely token",
+    default: 1,
+    description: "below 1 more certain, above 1 more varied; 0 takes the most likely token each time",
     group: "Sampling",
   },
   topK: {
@@ -61,7 +53,7 @@ const FLAGS = {
     value: "K",
     min: 0,
     default: 0,
-    description: "draw among the K most likely tokens only; 0: among all",
+    description: "draw among the K most likely tokens; 0: among all",
     group: "Sampling",
   },
   topP: {
@@ -70,7 +62,7 @@ const FLAGS = {
     min: 0,
     max: 1,
     default: 1,
-    description: "draw among the fewest tokens whose probabilities sum to P; 1: among all",
+    description: "draw among the fewest most likely tokens whose probabilities sum to P; 1: among all",
     group: "Sampling",
   },
   seed: {
@@ -78,9 +70,17 @@ const FLAGS = {
     value: "N",
     min: 0,
     max: 0xffffffff,
-    absent: "a random one, which is printed",
-    description: "seed of the draws; the same seed gives the same text",
+    absent: "chosen at random and printed",
+    description: "seed of the draws: the same one gives the same text",
     group: "Sampling",
+  },
+  model: {
+    type: "path",
+    value: "FILE|DIR",
+    absent: `the newest checkpoint in ${OUTPUT_FOLDER}`,
+    description:
+      "a checkpoint, a safetensors file or Hugging Face folder; another folder for its newest checkpoint",
+    group: "Model",
   },
   ...ENGINE_FLAGS,
 } as const satisfies FlagTable;
@@ -89,88 +89,83 @@ const FLAGS = {
 export const command = defineCommand({
   flags: FLAGS,
   details: [
-    "Prints the prompt and what the model makes of it, and nothing else, to stdout; notices go to stderr. Without a " +
-    "prompt, or with an empty one, the model starts from the end-of-text token, which isn't printed.",
-    "The prompt is ordinary text, <|endoftext|> in it too, and its line ends stay as they are. A model sees as many tokens " +
-    "as it has positions: of a longer prompt the last ones, and where the text grows beyond them the older half is dropped.",
+    "The text is printed as it comes, each character whole. Of a prompt longer than the model's context only the last " +
+    "part is seen; all of it is printed. End-of-text in a prompt is ordinary text.",
   ],
   examples: [
     'llmts sample --prompt "First Citizen:"',
-    "llmts sample --model gpt2_124M.bin --top-k 40 --tokens 500 --seed 1",
-    'llmts sample --prompt - --temperature 0 --stop "." < start.txt',
+    "llmts sample --model gpt2_124M.bin --temperature 0.8 --top-k 40 --tokens 100",
+    "echo -n Once | llmts sample --prompt - --seed 1",
   ],
-  run: sample,
+  async run(flags): Promise<number> {
+    await sample(flags);
+    return 0;
+  },
 });
 
-async function sample(flags: FlagValues<typeof FLAGS>): Promise<number> {
+async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   if (flags.stop === "") {
-    throw new UsageError("--stop is empty, expected text", { hint: "leave --stop out to stop nowhere" });
+    throw new UsageError("--stop is empty, expected text", {
+      hint: "without --stop only end-of-text ends the text",
+    });
   }
-  const source = flags.model === undefined ? newestOutput() : trained(flags.model);
+  const source = chooseModel(flags.model);
   const config = modelConfig(source);
   if (config.V !== GPT2_VOCABULARY) {
     throw new LlmtsError(
-      `"${source}" has a vocabulary of ${config.V} tokens, GPT-2's tokenizer has ${GPT2_VOCABULARY}`,
+      `The model "${source}" has a vocabulary of ${config.V} tokens; text can be sampled with GPT-2's ${GPT2_VOCABULARY} only`,
     );
   }
   checkMemory(
-    memoryPlan(config, { B: 1, T: 1, precision: flags.precision, training: false }),
+    memoryPlan(config, { B: 1, T: config.maxT, training: false }),
     undefined,
     "take a smaller --model",
   );
-  const prompt = flags.prompt === "-" ? await readStdin() : flags.prompt ?? "";
   const tokenizer = await gpt2Tokenizer();
-  const ids = prompt === "" ? [END_OF_TEXT] : tokenizer.encode(prompt);
+  const prompt = flags.prompt === "-" ? await readStdin() : flags.prompt ?? "";
+  const ids = prompt === "" ? [tokenizer.eot] : tokenizer.encode(prompt);
   if (ids.length > config.maxT) {
-    notice(`the prompt has ${ids.length} tokens: the model sees the last ${config.maxT}`);
+    notice(`prompt: of ${ids.length} tokens the model sees the last ${config.maxT}, its context`);
   }
-  const { seed = randomSeed(), temperature, topK, topP, tokens } = flags;
-  if (flags.seed === undefined && temperature > 0) notice(`seed: ${seed}`);
+  // At temperature 0 nothing is drawn.
+  const seed = flags.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+  if (flags.seed === undefined && flags.temperature > 0) notice(`seed: ${seed}`);
 
   const model = loadModel(source, openEngine(flags));
+  const { tokens, temperature, topK, topP } = flags;
   const output = openText();
-  const decoder = streamDecoder(tokenizer);
-  const stop = flags.stop === undefined ? undefined : stopBefore(flags.stop);
-  const pass = (text: string): void => output.write(stop === undefined ? text : stop.push(text));
+  const decoded = streamDecoder(tokenizer);
+  const stop = createStop(flags.stop);
   output.write(prompt);
-  const start = performance.now();
-  let count = 0;
-  for (const id of generate(model, ids, { tokens, seed, temperature, topK, topP })) {
-    count++;
-    pass(decoder.push(id));
-    if (stop?.reached) break;
+  for (const id of generate(model, ids, { tokens, temperature, topK, topP, seed, stop: tokenizer.eot })) {
+    output.write(stop.push(decoded.push(id)));
+    if (stop.reached) break;
   }
-  pass(decoder.end());
-  output.write(stop?.end() ?? "");
+  if (!stop.reached) output.write(stop.push(decoded.end()) + stop.end());
+  if (Deno.stdout.isTerminal()) output.write("\n"); // the shell's next prompt begins a line; a pipe gets only the text
   output.flush();
-  if (Deno.stdout.isTerminal()) output.write("\n"); // so that the shell's prompt has a line of its own
-  notice(`${count} tokens, ${formatRate(count, performance.now() - start)}`);
-  return 0;
 }
 
-/** The newest checkpoint of `llmts train`; says which. */
-function newestOutput(): string {
-  const path = newestCheckpoint(OUTPUT_FOLDER);
-  if (path === undefined) {
-    throw new LlmtsError(`There is no checkpoint in the folder "${OUTPUT_FOLDER}"`, {
-      hint: "llmts train writes one; --model names another",
+function chooseModel(name: string | undefined): string {
+  if (name !== undefined && isPreset(name)) {
+    throw new UsageError(`--model "${name}" is a preset, which has no trained weights`, {
+      hint: `llmts train --model ${name} trains one; a file or folder of that name is given as ./${name}`,
     });
   }
-  notice(`model: ${path}`);
-  return path;
-}
-
-function trained(name: string): string {
-  if (!isPreset(name)) return findModel(name);
-  throw new UsageError(`--model "${name}" is a preset, which has no trained weights`, {
-    hint: `llmts train --model ${name} trains one; a file or folder of that name is given as ./${name}`,
-  });
+  if (name !== undefined) return findModel(name);
+  const newest = newestCheckpoint(OUTPUT_FOLDER);
+  if (newest === undefined) {
+    throw new LlmtsError(`There is no checkpoint in the folder "${OUTPUT_FOLDER}", and no --model is given`, {
+      hint: "llmts train makes one",
+    });
+  }
+  notice(`model: ${newest}`);
+  return newest;
 }
 
 async function readStdin(): Promise<string> {
-  return decodeUtf8(await new Response(Deno.stdin.readable).bytes(), "stdin");
-}
-
-function randomSeed(): number {
-  return crypto.getRandomValues(new Uint32Array(1))[0]!;
+  return decodeUtf8(
+    new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer()),
+    "the prompt on stdin",
+  );
 }

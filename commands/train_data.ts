@@ -5,7 +5,7 @@
  */
 import { resolve } from "@std/path";
 import { LlmtsError } from "../src/errors.ts";
-import { type CorpusPaths, corpusPaths } from "../src/data/corpus.ts";
+import { corpusPaths } from "../src/data/corpus.ts";
 import { TINY_SHAKESPEARE, writeTinyShakespeare } from "../src/data/tinyshakespeare.ts";
 import { assetPath } from "../src/io/assets.ts";
 import { exists } from "../src/io/files.ts";
@@ -30,27 +30,24 @@ const DOWNLOAD_TIMEOUT_MS = 5000;
 /**
  * The files to use. Without `data`: tiny Shakespeare, which is downloaded if need be; without a network, the built-in
  * corpus. Without `valData`: the file beside the training data that is named alike, with `val` for `train`.
- *
- * @param download writes tiny Shakespeare's files to a folder
  */
 export async function chooseData(
   { data, valData }: { data: string | undefined; valData: string | undefined },
-  download: (folder: string) => Promise<CorpusPaths> = downloadTinyShakespeare,
 ): Promise<TrainingData> {
   if (data === undefined) {
-    const chosen = await defaultData(download);
+    const chosen = await defaultData();
     return { ...chosen, val: valData ?? chosen.val };
   }
   if (valData !== undefined) {
     const same = resolve(valData) === resolve(data);
     return { train: data, val: valData, note: same ? "validation uses the training data" : undefined };
   }
-  const val = data.replace(/train(?=[^/\\]*$)/, "val");
+  const val = data.replace(/(.*)train(?=[^/\\]*$)/s, "$1val");
   if (val !== data && exists(val)) return { train: data, val, note: `validation data: ${val}` };
   return { train: data, val: undefined, note: "no validation: there is no --val-data" };
 }
 
-async function defaultData(download: (folder: string) => Promise<CorpusPaths>): Promise<TrainingData> {
+async function defaultData(): Promise<TrainingData> {
   for (const folder of [DATA_FOLDER, "."]) {
     const paths = corpusPaths(folder, TINY_SHAKESPEARE);
     if (exists(paths.train) && exists(paths.val)) {
@@ -58,7 +55,11 @@ async function defaultData(download: (folder: string) => Promise<CorpusPaths>): 
     }
   }
   try {
-    const { train, val } = await download(DATA_FOLDER);
+    const { train, val } = await writeTinyShakespeare({
+      folder: DATA_FOLDER,
+      tokenizer: await gpt2Tokenizer(),
+      timeoutMs: DOWNLOAD_TIMEOUT_MS,
+    });
     return { train, val, note: `data: tiny Shakespeare, downloaded to ${train}` };
   } catch (error) {
     if (!(error instanceof LlmtsError)) throw error;
@@ -69,12 +70,4 @@ async function defaultData(download: (folder: string) => Promise<CorpusPaths>): 
         `data: the built-in corpus, ${BUILT_IN.title}; tiny Shakespeare isn't here and can't be downloaded`,
     };
   }
-}
-
-async function downloadTinyShakespeare(folder: string): Promise<CorpusPaths> {
-  return await writeTinyShakespeare({
-    folder,
-    tokenizer: await gpt2Tokenizer(),
-    timeoutMs: DOWNLOAD_TIMEOUT_MS,
-  });
 }

@@ -22,6 +22,8 @@ export interface AdamWConstants {
   /** What gradients are multiplied with first: clipping, averaging. */
   readonly gradScale: number;
   readonly step: number;
+  /** Of stochastic rounding, where bf16 parameters have no master copy. Default 0. */
+  readonly seed?: number;
 }
 
 /** See the module; the formulas are in kernels/abi.h. */
@@ -71,6 +73,8 @@ export interface Ops {
   attentionBackward(dqkv: Tensor, dout: Tensor, out: Tensor, lse: Tensor, qkv: Tensor, NH: number): void;
   /** out (B,T,C) from qkv (B,T,3C) at `position` on, with keys and values (B,NH,maxT,HS) of what went before. */
   attentionCached(out: Tensor, keys: Tensor, values: Tensor, qkv: Tensor, position: number): void;
+  /** out = x in another precision. */
+  convert(out: Tensor, x: Tensor): void;
   gelu(out: Tensor, x: Tensor): void;
   geluBackward(dx: Tensor, dout: Tensor, x: Tensor): void;
   /** out = a + b. */
@@ -267,6 +271,11 @@ export function createOps(library: Library): Ops {
         BigInt(B), BigInt(T), BigInt(C), BigInt(NH), BigInt(maxT), BigInt(position));
     },
 
+    convert(out, x): void {
+      elementwise({ out, x });
+      call("llmts_convert", { out, x }, memory(out), dtype(out), memory(x), dtype(x), count(out));
+    },
+
     gelu(out, x): void {
       elementwise({ out, x });
       call("llmts_gelu_forward", { out, x }, memory(out), dtype(out), memory(x), dtype(x), count(out));
@@ -306,12 +315,12 @@ export function createOps(library: Library): Ops {
 
     adamw(params, master, grads, m, v, segments, constants): void {
       elementwise({ params, grads, m, v, ...(master === null ? {} : { master }) });
-      const { learningRate, beta1, beta2, eps, weightDecay, gradScale, step } = constants;
+      const { learningRate, beta1, beta2, eps, weightDecay, gradScale, step, seed = 0 } = constants;
       // deno-fmt-ignore
       call("llmts_adamw", { params, master, grads, m, v },
         memory(params), dtype(params), fp32("master", master), fp32("grads", grads), fp32("m", m), fp32("v", v),
         segments, BigInt(segments.length / 3), count(params), learningRate, beta1, beta2, eps, weightDecay, gradScale,
-        BigInt(step));
+        BigInt(step), BigInt(seed));
     },
   };
 }

@@ -216,6 +216,13 @@ export const SYMBOLS = {
     "int64_t maxT",
     "int64_t position",
   ),
+  llmts_convert: declare(
+    "void *out",
+    "int32_t out_dtype",
+    "const void *x",
+    "int32_t x_dtype",
+    "int64_t n",
+  ),
   llmts_gelu_forward: declare(
     "void *out",
     "int32_t out_dtype",
@@ -276,6 +283,7 @@ export const SYMBOLS = {
     "float weight_decay",
     "float grad_scale",
     "int64_t step",
+    "int64_t seed",
   ),
 } as const;
 

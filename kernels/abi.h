@@ -165,6 +165,11 @@ LLMTS_EXPORT int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *
                                             const void *qkv, int32_t qkv_dtype, int64_t B, int64_t T, int64_t C,
                                             int64_t NH, int64_t maxT, int64_t position);
 
+/* ---- precision ------------------------------------------------------------------------------------------------- */
+
+/* out (n) = x in another precision. Narrowing to bf16 rounds to the nearest, ties to even; NaN stays NaN. */
+LLMTS_EXPORT int32_t llmts_convert(void *out, int32_t out_dtype, const void *x, int32_t x_dtype, int64_t n);
+
 /* ---- element-wise ---------------------------------------------------------------------------------------------- */
 
 /* out (n) = gelu(x) = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³))) (Hendrycks and Gimpel 2016). Finite for every
@@ -201,13 +206,14 @@ LLMTS_EXPORT int32_t llmts_global_norm(double *norm, const float *grads, int64_t
  *   g = grads · grad_scale;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
  *   params = params (1 - learning_rate · weight_decay · decays)
  *            - learning_rate · (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps)
- * step counts from 1. params, grads, m, v (n); master (n) is the fp32 copy of params where those are not fp32, else
- * null. segments (S,3), HOST: first element, number of elements, 1 if weight decay applies; elements in no segment are
- * left alone. */
+ * step counts from 1. params, grads, m, v (n). bf16 params are rounded from master (n), their fp32 copy, to the
+ * nearest; where master is null they are updated themselves and rounded stochastically: up or down with probabilities
+ * that keep the mean, from a hash of seed, step and element. fp32 params take neither master nor seed. segments (S,3),
+ * HOST: first element, number of elements, 1 if weight decay applies; elements in no segment are left alone. */
 LLMTS_EXPORT int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const float *grads, float *m,
                                  float *v, const int64_t *segments, int64_t S, int64_t n, float learning_rate,
                                  float beta1, float beta2, float eps, float weight_decay, float grad_scale,
-                                 int64_t step);
+                                 int64_t step, int64_t seed);
 
 #ifdef __cplusplus
 }

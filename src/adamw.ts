@@ -30,7 +30,7 @@ export function createAdamW(
   model: Model,
   decays: (tensor: TensorSpec) => boolean = ({ decay }) => decay,
 ): AdamW {
-  const { config, device, parameters } = model;
+  const { config, device, parameters, master } = model;
   const segments = decaySegments(parameters, decays);
   const optimizer: AdamW = {
     m: allocateParameters(config, device, "fp32"),
@@ -39,7 +39,7 @@ export function createAdamW(
     update(gradients, constants): void {
       optimizer.steps++;
       const { m, v, steps: step } = optimizer;
-      device.ops.adamw(parameters.flat, null, gradients.flat, m.flat, v.flat, segments, {
+      device.ops.adamw(parameters.flat, master?.flat ?? null, gradients.flat, m.flat, v.flat, segments, {
         ...constants,
         step,
       });

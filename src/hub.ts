@@ -16,8 +16,7 @@ export const HUB = "https://huggingface.co";
 /** Who publishes the released sizes. */
 const OWNER = "openai-community";
 
-const HINT =
-  "is the name right, and the model public? Its files by other means do as well: give their folder as --model";
+const HINT = "download the model's files by other means and give their folder as --model";
 
 /** A file of the model that is there now. */
 export interface DownloadedFile extends RemoteFile {

@@ -18,7 +18,7 @@ import {
 import { describeContent, exists, isFolder, openForReading, readFully } from "./io/files.ts";
 import { isHuggingFaceFolder, readHuggingFace, readHuggingFaceHeader } from "./io/hugging_face.ts";
 import { isSafetensors } from "./io/safetensors.ts";
-import { createModel, type Model } from "./model.ts";
+import { createModel, inPrecision, type Model, type Precision } from "./model.ts";
 
 /** What a model on disk is read with. */
 interface Format {
@@ -102,12 +102,24 @@ export function randomModel(config: GPT2Config, device: Device, seed: number): M
  * @param source a preset's name, which starts from random weights, or else the path of a checkpoint, of a safetensors
  * file, or of a folder in Hugging Face's format
  * @param options.seed of random weights. Default 42
+ * @param options.precision of the model's computations. Default fp32
+ * @param options.keepMaster whether a bf16 model keeps its fp32 weights, which training updates. Default true
  * @throws {FileError} it can't be read or is no model
  * @throws {LlmtsError} there is not enough memory
  */
-export function loadModel(source: string, device: Device, { seed = 42 }: { seed?: number } = {}): Model {
-  if (isPreset(source)) return randomModel(presetConfig(source), device, seed);
-  return formatOf(source).read(source, device);
+export function loadModel(
+  source: string,
+  device: Device,
+  { seed = 42, precision = "fp32", keepMaster = true }: {
+    seed?: number;
+    precision?: Precision;
+    keepMaster?: boolean;
+  } = {},
+): Model {
+  const model = isPreset(source)
+    ? randomModel(presetConfig(source), device, seed)
+    : formatOf(source).read(source, device);
+  return inPrecision(model, precision, keepMaster);
 }
 
 /** Tells formats apart by what a file holds, not by its name. */

@@ -12,6 +12,8 @@ import { parameterBytes } from "./parameters.ts";
 /** Bytes by use. */
 export interface MemoryPlan {
   readonly parameters: number;
+  /** The fp32 weights beside bf16 parameters. */
+  readonly master: number;
   readonly gradients: number;
   /** Both moments. */
   readonly optimizer: number;
@@ -22,22 +24,26 @@ export interface MemoryPlan {
 /** What training (or, without it, a forward pass) over B sequences of T tokens needs. The library's scratch is not in it. */
 export function memoryPlan(
   config: GPT2Config,
-  { B, T, precision = "fp32", training = true }: {
+  { B, T, precision = "fp32", training = true, keepMaster = training }: {
     B: number;
     T: number;
     precision?: Precision;
     training?: boolean;
+    /** Whether a bf16 model keeps its fp32 weights. */
+    keepMaster?: boolean;
   },
 ): MemoryPlan {
   const parameters = parameterBytes(config, precision);
+  const master = precision === "bf16" && keepMaster ? parameterBytes(config, "fp32") : 0;
   const fp32 = training ? parameterBytes(config, "fp32") : 0;
   const activations = activationBytes(config, { B, T, precision, training });
   return {
     parameters,
+    master,
     gradients: fp32,
     optimizer: 2 * fp32,
     activations,
-    total: parameters + 3 * fp32 + activations,
+    total: parameters + master + 3 * fp32 + activations,
   };
 }
 

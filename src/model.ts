@@ -12,15 +12,19 @@ import type { ActivationGradients, Activations } from "./activations.ts";
 import type { GPT2Config } from "./config.ts";
 import { allocateParameters, type Parameters, vocabularyRows } from "./parameters.ts";
 
-/** Element type of weights and activations. */
-export type Precision = "fp32";
+/** Element types that weights and activations can have. Losses, statistics, gradients and moments are fp32 in each. */
+export const PRECISIONS = ["fp32", "bf16"] as const;
+export type Precision = typeof PRECISIONS[number];
 
 /** A GPT-2: its shape, its parameters, and the device that holds them. */
 export interface Model {
   readonly config: GPT2Config;
   readonly device: Device;
   readonly precision: Precision;
+  /** What forward and backward compute with. */
   readonly parameters: Parameters;
+  /** The fp32 weights that bf16 parameters are rounded from at each update (Micikevicius et al. 2018), where they are kept. */
+  readonly master: Parameters | null;
 }
 
 /** Keys and values of the `length` positions seen so far, for generation; both (B,NH,maxT,HS) in each layer. */
@@ -30,9 +34,36 @@ export interface Cache {
   length: number;
 }
 
-/** A model whose parameters are all zero, to be initialised or read into. */
-export function createModel(config: GPT2Config, device: Device, precision: Precision = "fp32"): Model {
-  return { config, device, precision, parameters: allocateParameters(config, device, precision) };
+/** An fp32 model whose parameters are all zero, to be initialised or read into. */
+export function createModel(config: GPT2Config, device: Device): Model {
+  return {
+    config,
+    device,
+    precision: "fp32",
+    parameters: allocateParameters(config, device, "fp32"),
+    master: null,
+  };
+}
+
+/**
+ * An fp32 model in another precision. bf16 parameters are rounded to the nearest.
+ *
+ * @param keepMaster whether the fp32 weights stay, to be trained; if not, training rounds stochastically
+ */
+export function inPrecision(model: Model, precision: Precision, keepMaster: boolean): Model {
+  if (model.precision === precision) return model;
+  const { config, device, parameters: master } = model;
+  const parameters = allocateParameters(config, device, precision);
+  device.ops.convert(parameters.flat, master.flat);
+  return { config, device, precision, parameters, master: keepMaster ? master : null };
+}
+
+/** The weights in fp32, as exactly as the model has them: bf16 ones without a master copy are widened into new memory. */
+export function fp32Weights({ config, device, parameters, master }: Model): Parameters {
+  if (master !== null || parameters.dtype === "fp32") return master ?? parameters;
+  const wide = allocateParameters(config, device, "fp32");
+  device.ops.convert(wide.flat, parameters.flat);
+  return wide;
 }
 
 /**

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { aligned, type Device } from "../ffi/device.ts";
-import { type DType, elements, rows, type Tensor, tensorAt, tensorBytes, unstack } from "../ffi/tensor.ts";
+import { ALIGNMENT, type Device } from "../ffi/device.ts";
+import { type DType, elements, ITEM_BYTES, rows, type Tensor, tensorAt, unstack } from "../ffi/tensor.ts";
 import type { GPT2Config } from "./config.ts";
 
 /** How a tensor starts out. `normal` has standard deviation 0.02; `residual` is that over sqrt(2L) (Radford et al. 2019). */
@@ -69,9 +69,21 @@ export function parameterCount(config: GPT2Config): number {
   return TENSORS.reduce((sum, tensor) => sum + elements(tensor.shape(config)), 0);
 }
 
-/** Bytes of one {@linkcode Parameters} buffer. */
+/** Elements of a {@linkcode Parameters} buffer up to and with a tensor of so many: the next begins on a cache line. */
+function padded(count: number): number {
+  // The same in every precision, so that an element has one index in parameters, gradients and moments alike.
+  const unit = ALIGNMENT / ITEM_BYTES.bf16;
+  return Math.ceil(count / unit) * unit;
+}
+
+/** Elements of a {@linkcode Parameters} buffer. */
+function flatElements(config: GPT2Config): number {
+  return TENSORS.reduce((sum, { shape }) => sum + padded(elements(shape(config))), 0);
+}
+
+/** Bytes of a {@linkcode Parameters} buffer. */
 export function parameterBytes(config: GPT2Config, dtype: DType): number {
-  return TENSORS.reduce((sum, tensor) => sum + aligned(tensorBytes(dtype, tensor.shape(config))), 0);
+  return flatElements(config) * ITEM_BYTES[dtype];
 }
 
 /**
@@ -92,15 +104,15 @@ export type Parameters =
 
 /** Allocates the 16 tensors, zeroed. @throws {LlmtsError} there is not enough memory */
 export function allocateParameters(config: GPT2Config, device: Device, dtype: DType): Parameters {
-  const flat = device.tensor(dtype, [parameterBytes(config, dtype) / tensorBytes(dtype, [1])]);
+  const flat = device.tensor(dtype, [flatElements(config)]);
   const whole: Record<string, Tensor> = {};
   const views: Record<string, Tensor | Tensor[]> = {};
-  let offset = 0;
+  let first = 0;
   for (const { name, shape, stacked } of TENSORS) {
-    const tensor = tensorAt(flat.memory, offset, dtype, shape(config));
+    const tensor = tensorAt(flat.memory, first * ITEM_BYTES[dtype], dtype, shape(config));
     whole[name] = tensor;
     views[name] = stacked ? unstack(tensor) : tensor;
-    offset += aligned(tensor.memory.byteLength);
+    first += padded(elements(tensor.shape));
   }
   return { config, dtype, flat, whole, ...views } as unknown as Parameters;
 }
@@ -110,7 +122,7 @@ export function decaySegments(
   { flat, whole, dtype }: Parameters,
   decays: (tensor: TensorSpec) => boolean,
 ): BigInt64Array<ArrayBuffer> {
-  const size = tensorBytes(dtype, [1]);
+  const size = ITEM_BYTES[dtype];
   return BigInt64Array.from(TENSORS.flatMap((tensor) => {
     const { memory } = whole[tensor.name];
     const first = (memory.byteOffset - flat.memory.byteOffset) / size;

@@ -1,5 +1,6 @@
 /**
- * The devices that tests run on: each variant of the CPU library that this machine can run, with one thread and with two.
+ * The devices that tests run on: each variant of the CPU library that this machine can run, with one thread and with two;
+ * or, where LLMTS_TEST_LIBRARY names a library for the host, that one alone (tests/cuda runs the CUDA kernels so).
  *
  * @module
  */
@@ -11,18 +12,25 @@ export interface TestDevice {
   open(): Device;
 }
 
-const { level } = openDevice().info();
-const variants = [2, 3, 4].filter((variant) => variant === 2 || variant <= level).map((variant) =>
-  `v${variant}`
-);
+const library = Deno.env.get("LLMTS_TEST_LIBRARY");
+
+function cpuDevices(): TestDevice[] {
+  const { level } = openDevice().info();
+  const variants = [2, 3, 4].filter((variant) => variant === 2 || variant <= level).map((variant) =>
+    `v${variant}`
+  );
+  return variants.flatMap((variant) =>
+    [1, 2].map((threads) => ({
+      name: `cpu ${variant}, ${threads} thread${threads > 1 ? "s" : ""}`,
+      open: () => openVariant(variant, threads),
+    }))
+  );
+}
 
 /** See the module. */
-export const TEST_DEVICES: readonly TestDevice[] = variants.flatMap((variant) =>
-  [1, 2].map((threads) => ({
-    name: `cpu ${variant}, ${threads} thread${threads > 1 ? "s" : ""}`,
-    open: () => openVariant(variant, threads),
-  }))
-);
+export const TEST_DEVICES: readonly TestDevice[] = library === undefined
+  ? cpuDevices()
+  : [{ name: openDevice({ library }).info().variant, open: () => openDevice({ library }) }];
 
 /** Opens one variant of the CPU library. */
 export function openVariant(variant: string, threads: number): Device {

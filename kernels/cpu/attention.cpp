@@ -19,7 +19,7 @@ using namespace llmts;
 namespace {
 
 constexpr int64_t kBlock = 64;
-constexpr int64_t kGrain = 1 << 18;  // multiplications worth waking a thread for
+constexpr int64_t kGrain = 1 << 20;  // multiplications worth waking a thread for
 
 // Rows of HS elements, `stride` elements apart.
 struct Rows {

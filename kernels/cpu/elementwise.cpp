@@ -2,6 +2,8 @@
 //   gelu:     out = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³)))   (Hendrycks and Gimpel 2016, arXiv 1606.08415)
 //             dx  = dout · gelu'(x)
 //   residual: out = a + b
+#include <algorithm>
+
 #include "cpu/door.h"
 #include "cpu/threads.h"
 #include "cpu/vector_math.h"
@@ -14,6 +16,14 @@ namespace {
 constexpr int64_t kGeluGrain = 8192, kAddGrain = 32768, kUnit = 16;
 
 }  // namespace
+
+int32_t llmts_convert(void *out, int32_t out_dtype, const void *x, int32_t x_dtype, int64_t n) {
+  return guarded("convert", {{"n", n}}, [&] {
+    float *const o = tensor("out", out, out_dtype, {n});
+    const float *const in = tensor("x", x, x_dtype, {n});
+    std::copy(in, in + n, o);
+  });
+}
 
 int32_t llmts_gelu_forward(void *out, int32_t out_dtype, const void *x, int32_t x_dtype, int64_t n) {
   return guarded("gelu_forward", {{"n", n}}, [&] {

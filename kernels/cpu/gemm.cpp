@@ -7,7 +7,7 @@ namespace llmts {
 
 namespace {
 
-constexpr int64_t kGrain = 1 << 18;  // multiplications worth waking a thread for
+constexpr int64_t kGrain = 1 << 20;  // multiplications worth waking a thread for
 
 // Blocks of c that are computed and then finished by the epilogue: they should still be in the cache by then, and be
 // large enough that packing the operands anew for each costs little.

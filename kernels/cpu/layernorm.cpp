@@ -16,7 +16,7 @@ using namespace llmts;
 namespace {
 
 constexpr float kEpsilon = 1e-5f;
-constexpr int64_t kGrain = 16384;  // elements worth waking a thread for
+constexpr int64_t kGrain = 32768;  // elements worth waking a thread for
 
 struct Statistics {
   float mean, rstd;

@@ -78,7 +78,7 @@ int32_t llmts_global_norm(double *norm, const float *grads, int64_t n) {
 
 int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const float *grads, float *m, float *v,
                     const int64_t *segments, int64_t S, int64_t n, float learning_rate, float beta1, float beta2,
-                    float eps, float weight_decay, float grad_scale, int64_t step) {
+                    float eps, float weight_decay, float grad_scale, int64_t step, int64_t /*seed*/) {
   return guarded("adamw", {{"S", S}, {"n", n}, {"step", step, Dim::Limit}}, [&] {
     float *const p = tensor("params", params, params_dtype, {n});
     if (master != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'master' is not null, but params are fp32 themselves");

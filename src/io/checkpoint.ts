@@ -10,7 +10,7 @@ import { float32, tensorBytes } from "../../ffi/tensor.ts";
 import { bf16ToFp32, fp32ToBf16 } from "../bfloat16.ts";
 import { configProblem, type GPT2Config } from "../config.ts";
 import { FileError, LlmtsError } from "../errors.ts";
-import { createModel, type Model } from "../model.ts";
+import { createModel, fp32Weights, type Model } from "../model.ts";
 import { parameterCount, TENSORS } from "../parameters.ts";
 import {
   checkSize,
@@ -103,13 +103,14 @@ export async function writeCheckpoint(
   stored: StoredPrecision = "fp32",
 ): Promise<void> {
   const { maxT, V, Vp, L, NH, C } = model.config;
+  const { whole } = fp32Weights(model);
   await writeFileAtomically(path, (file) => {
     const header = new Int32Array(HEADER_BYTES / 4);
     header.set([MAGIC, VERSIONS[stored], maxT, V, L, NH, C, Vp]);
     writeFully(file, new Uint8Array(header.buffer));
     const narrow = new Uint16Array(stored === "bf16" ? CHUNK : 0);
     for (const { name } of TENSORS) {
-      const values = float32(model.parameters.whole[name]);
+      const values = float32(whole[name]);
       if (stored === "fp32") {
         writeFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
         continue;
@@ -129,15 +130,19 @@ export function checkpointPath(folder: string, step: number): string {
   return join(folder, `model_${String(step).padStart(8, "0")}.bin`);
 }
 
-/** The checkpoint of the highest step in a folder, or undefined where there is none. */
+/** The checkpoint in a folder that was written last (of equal times, the highest step), or undefined where there is none. */
 export function newestCheckpoint(folder: string): string | undefined {
-  let names: string[];
+  let paths: string[];
   try {
-    names = [...Deno.readDirSync(folder)].filter((entry) => entry.isFile).map((entry) => entry.name);
+    const names = [...Deno.readDirSync(folder)].filter((entry) => entry.isFile).map((entry) => entry.name);
+    paths = names.filter((name) => /^model_\d{8}\.bin$/.test(name)).sort().map((name) => join(folder, name));
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return undefined;
     throw new LlmtsError(`The folder "${folder}" can't be read: ${(cause as Error).message}`, { cause });
   }
-  const newest = names.filter((name) => /^model_\d{8}\.bin$/.test(name)).sort().at(-1);
-  return newest === undefined ? undefined : join(folder, newest);
+  const written = (path: string): number => Deno.statSync(path).mtime?.getTime() ?? 0;
+  return paths.reduce<string | undefined>(
+    (newest, path) => newest === undefined || written(path) >= written(newest) ? path : newest,
+    undefined,
+  );
 }

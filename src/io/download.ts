@@ -33,14 +33,14 @@ export interface DownloadOptions {
   readonly hint: string;
   /** Longest wait for an answer, and for the next piece of a file. Default 30 s. */
   readonly timeoutMs?: number | undefined;
-  /** Waits before the tries that follow a failure which may pass. Default 1, 2, 4 and 8 s. */
+  /** Waits before the tries that follow a failure which may pass. Default 1, 2 and 4 s. */
   readonly delaysMs?: readonly number[] | undefined;
   /** Is told how many bytes are there. */
   readonly onProgress?: ((done: number, size: number | undefined) => void) | undefined;
 }
 
 const TIMEOUT_MS = 30_000;
-const DELAYS_MS = [1000, 2000, 4000, 8000];
+const DELAYS_MS = [1000, 2000, 4000];
 const MOST_REDIRECTS = 5;
 const CHUNK = 1 << 20;
 
@@ -140,8 +140,8 @@ async function fetchRest(
     const goesOn = response.status === 206 &&
       response.headers.get("content-range")?.startsWith(`bytes ${done}-`) === true;
     if ((response.ok && !goesOn) || response.status === 416) {
+      if (file.statSync().size > 0) file.truncateSync();
       done = 0; // the server knows no ranges, or not this one: from the start, now or at the next try
-      file.truncateSync();
     }
     if (response.status === 206 && !goesOn) throw await unexpectedRange(response);
     await requireOk(response);

@@ -127,6 +127,12 @@ export function describeContent(bytes: Uint8Array): { found: string; hint?: stri
       hint: "the download gave a page in place of the file: open its address in a browser",
     };
   }
+  if (text.startsWith("PK\x03\x04")) {
+    return {
+      found: "a zip archive, as PyTorch's .pt and .bin files are",
+      hint: "save_pretrained of a new transformers writes safetensors",
+    };
+  }
   // Text is what has no control characters but white space, and no bytes that are not UTF-8.
   // deno-lint-ignore no-control-regex
   if (!/[\x00-\x08\x0e-\x1f\x7f\ufffd]/.test(text.slice(0, 32))) {

@@ -10,7 +10,8 @@ export class StatusError extends Error {
   override name = "StatusError";
 
   constructor(readonly status: number, statusText: string) {
-    super(`the server answered ${`${status} ${statusText}`.trim()}`);
+    const secret = status === 401 || status === 403 ? ": there is no such file, or it is not public" : "";
+    super(`the server answered ${`${status} ${statusText}`.trim()}${secret}`);
   }
 }
 

@@ -35,6 +35,9 @@ const DTYPE_BYTES: Readonly<Record<string, number>> = {
   F64: 8,
 };
 
+/** Numbers that are converted at a time. */
+const CHUNK = 1 << 20;
+
 /** The dtypes that are read as numbers of ours. */
 const FLOATS = ["F32", "F16", "BF16"];
 
@@ -110,18 +113,26 @@ export function openSafetensors(path: string): SafetensorsFile {
       }
       return entry;
     };
+    let narrow: Uint16Array<ArrayBuffer> | undefined;
     const read = (name: string, first: number, out: Float32Array<ArrayBuffer>): void => {
       const { dtype, offset, bytes } = find(name, "floats", FLOATS);
       const itemBytes = DTYPE_BYTES[dtype]!;
       if ((first + out.length) * itemBytes > bytes) {
         throw new RangeError(`Tensor "${name}" has no numbers ${first} to ${first + out.length}`);
       }
-      const stored = dtype === "F32"
-        ? new Uint8Array(out.buffer, out.byteOffset, out.byteLength)
-        : new Uint8Array(out.length * itemBytes);
-      fillAt(file, path, offset + first * itemBytes, stored);
-      if (dtype === "F16") out.set(new Float16Array(stored.buffer));
-      else if (dtype === "BF16") bf16ToFp32(out, new Uint16Array(stored.buffer));
+      const start = offset + first * itemBytes;
+      if (dtype === "F32") {
+        fillAt(file, path, start, new Uint8Array(out.buffer, out.byteOffset, out.byteLength));
+        return;
+      }
+      narrow ??= new Uint16Array(CHUNK);
+      for (let i = 0; i < out.length; i += CHUNK) {
+        const part = out.subarray(i, i + CHUNK);
+        const { buffer } = narrow;
+        fillAt(file, path, start + 2 * i, new Uint8Array(buffer, 0, 2 * part.length));
+        if (dtype === "F16") part.set(new Float16Array(buffer, 0, part.length));
+        else bf16ToFp32(part, narrow.subarray(0, part.length));
+      }
     };
     return {
       entries,
@@ -251,7 +262,7 @@ function isCounts(value: unknown): value is number[] {
 export interface SafetensorsSource {
   readonly name: string;
   readonly shape: readonly number[];
-  /** Its numbers, made when their turn comes, so that one tensor at a time is in memory. */
+  /** Its numbers, made when their turn comes and not used after the next is: all tensors can share one buffer. */
   readonly values: () => Float32Array;
 }
 
@@ -281,17 +292,21 @@ export async function writeSafetensors(
   await writeFileAtomically(path, (file) => {
     writeFully(file, new Uint8Array(BigUint64Array.of(BigInt(padded.length)).buffer));
     writeFully(file, padded);
+    const narrow = new Uint16Array(dtype === "BF16" ? CHUNK : 0);
     for (const { name, shape, values: make } of tensors) {
       const values = make();
       if (values.length !== elements(shape)) {
         throw new RangeError(`Tensor "${name}" [${shape}] came with ${values.length} numbers`);
       }
-      let stored: Float32Array | Uint16Array = values;
-      if (dtype === "BF16") {
-        stored = new Uint16Array(values.length);
-        fp32ToBf16(stored, values);
+      if (dtype === "F32") {
+        writeFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+        continue;
       }
-      writeFully(file, new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
+      for (let i = 0; i < values.length; i += CHUNK) {
+        const part = values.subarray(i, i + CHUNK);
+        fp32ToBf16(narrow.subarray(0, part.length), part);
+        writeFully(file, new Uint8Array(narrow.buffer, 0, 2 * part.length));
+      }
     }
   });
 }

@@ -3,7 +3,7 @@ import type { FlagTable } from "../../commands/flags.ts";
 import { commandHelp, flagsMarkdown, programHelp } from "../../commands/help.ts";
 
 const FLAGS = {
-  steps: { type: "integer", value: "N", default: 40, description: "how long", group: "Training" },
+  steps: { type: "integer", value: "N", default: 40, description: "long | short", group: "Training" },
   model: { type: "path", value: "FILE", absent: "the newest", description: "which", group: "Model" },
   device: {
     type: "choice",
@@ -37,7 +37,7 @@ Deno.test("commandHelp() lists every flag under its group, with value and defaul
     [
       "",
       "Training",
-      "  --steps N                   how long (default: 40)",
+      "  --steps N                   long | short (default: 40)",
       "  --device auto|cpu           where (default: auto)",
       "",
       "Model",
@@ -73,12 +73,12 @@ Deno.test("flagsMarkdown() renders one row for each flag", () => {
   assertEquals(
     flagsMarkdown(FLAGS),
     [
-      "| Flag                 | What it does | Default    |",
-      "| -------------------- | ------------ | ---------- |",
-      "| `--steps N`          | How long     | 40         |",
-      "| `--model FILE`       | Which        | the newest |",
-      "| `--device auto\\|cpu` | Where        | auto       |",
-      "| `--json`             | Print JSON   |            |",
+      "| Flag                 | What it does  | Default    |",
+      "| -------------------- | ------------- | ---------- |",
+      "| `--steps N`          | Long \\| short | 40         |",
+      "| `--model FILE`       | Which         | the newest |",
+      "| `--device auto\\|cpu` | Where         | auto       |",
+      "| `--json`             | Print JSON    |            |",
       "",
     ].join("\n"),
   );

@@ -38,4 +38,9 @@ Deno.test("openText() writes each piece on a terminal, whole lines elsewhere", (
   }
   assertEquals(terminal.pieces, ["a", "b\nc", "d\n\n", "e"]);
   assertEquals(pipe.pieces, ["ab\n", "cd\n\n", "e"]);
+
+  const long = written();
+  const text = openText(false, long.write);
+  for (let i = 0; i < 1500; i++) text.write("x");
+  assertEquals(long.pieces, ["x".repeat(1025)]);
 });

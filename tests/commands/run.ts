@@ -14,14 +14,21 @@ export interface Result {
 
 const ROOT = resolve(import.meta.dirname!, "../..");
 
+/** What a run may be given beside arguments. */
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Deno's permission flags. Default: all. */
+  readonly permissions?: readonly string[];
+}
+
 /** Starts `llmts ARGUMENTS` in a folder. Its stdin is closed unless `stdin` says otherwise. */
 export function start(
   folder: string,
   args: readonly string[],
-  options: { stdin?: "null" | "piped"; env?: Readonly<Record<string, string>> } = {},
+  options: RunOptions & { stdin?: "null" | "piped" } = {},
 ): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-prompt", `${ROOT}/cli.ts`, ...args],
+    args: ["run", ...options.permissions ?? ["-A"], "--no-prompt", `${ROOT}/cli.ts`, ...args],
     cwd: folder,
     env: { NO_COLOR: "1", ...options.env },
     stdin: options.stdin ?? "null",
@@ -34,9 +41,9 @@ export function start(
 export async function llmts(
   folder: string,
   args: readonly string[],
-  { input, env = {} }: { input?: string; env?: Readonly<Record<string, string>> } = {},
+  { input, ...options }: RunOptions & { input?: string } = {},
 ): Promise<Result> {
-  const child = start(folder, args, { stdin: input === undefined ? "null" : "piped", env });
+  const child = start(folder, args, { stdin: input === undefined ? "null" : "piped", ...options });
   if (input !== undefined) {
     const writer = child.stdin.getWriter();
     await writer.write(new TextEncoder().encode(input));

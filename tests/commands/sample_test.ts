@@ -114,6 +114,8 @@ Deno.test("llmts sample refuses what can't work", async () => {
       [["--top-p", "1.5"], 2, "--top-p"],
       [["--top-k", "2.5"], 2, "--top-k"],
       [["--prompt"], 2, "--prompt"],
+      [["--stop="], 2, "--stop is empty"],
+      [["--model", "d12"], 2, '--model "d12" is a preset, which has no trained weights'],
       [["extra"], 2, "extra"],
     ];
     for (const [args, code, message] of cases) {

@@ -1,7 +1,7 @@
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { readCheckpointHeader } from "../../src/io/checkpoint.ts";
-import { writeTokenFile } from "../../src/io/tokens.ts";
+import { TokenReader, writeTokenFile } from "../../src/io/tokens.ts";
 import { inFolder } from "../folder.ts";
 import { llmts, type Result, start } from "./run.ts";
 import { SMALL, writeFox, writeSmallModel } from "./small_model.ts";
@@ -190,5 +190,133 @@ Deno.test("llmts train without flags takes the built-in corpus where tiny Shakes
     const { code, stdout } = await llmts(folder, args);
     assertEquals(code, 0);
     assertMatch(stdout, /^data: (the built-in corpus, Moby Dick; .*|tiny Shakespeare, downloaded to .*)$/m);
+  });
+});
+
+const SILENT = ["--val-every", "0", "--sample-every", "0"];
+
+function valLosses({ stdout }: Result): number[] {
+  return [...stdout.matchAll(/^val loss (\d+\.\d+)/gm)].map((match) => Number(match[1]));
+}
+
+Deno.test("llmts train --val-batches 0 scores the whole file, whatever the batch size (A-15)", async () => {
+  await inSmallFolder(async (folder) => {
+    const found: number[] = [];
+    for (const B of ["1", "2", "4"]) {
+      const args = SMALL_RUN.with(SMALL_RUN.indexOf("--batch-size") + 1, B);
+      const result = await llmts(folder, [
+        ...args,
+        "--steps",
+        "1",
+        "--val-batches",
+        "0",
+        "--sample-every",
+        "0",
+      ]);
+      using reader = new TokenReader(join(folder, "fox_val.bin"), SMALL.V);
+      assertStringIncludes(result.stdout, ` (${reader.length - 1} tokens, T=16)\n`);
+      found.push(valLosses(result)[0]!);
+    }
+    for (const loss of found) assertAlmostEquals(loss, found[0]!, 1e-5);
+  });
+});
+
+Deno.test("llmts train makes one batch of exactly B·T + 1 tokens (A-01), without validation data too", async () => {
+  await inSmallFolder(async (folder) => {
+    await writeTokenFile(join(folder, "exact.bin"), SMALL.V, (write) => write(Array(33).fill(1)));
+    const args = SMALL_RUN.with(SMALL_RUN.indexOf("--data") + 1, "exact.bin");
+    const result = await llmts(folder, [...args, "--steps", "1", "--sample-every", "0"]);
+    assertEquals(result.code, 0, result.stderr);
+    assertStringIncludes(
+      result.stdout,
+      "no validation: there is no --val-data\ntrain dataset num_batches: 1\n",
+    );
+    assertEquals(valLosses(result), []);
+  });
+});
+
+Deno.test("llmts train starts a preset from the seed, knowing nothing (A-48, A-49)", async () => {
+  await inSmallFolder(async (folder) => {
+    const scratch = async (seed: string): Promise<number[]> => {
+      const args = ["train", "--model", "d2", "--data", "fox_train.bin", "--seq-len", "8", "--steps", "2"];
+      return losses(await llmts(folder, [...args, ...SILENT, "--seed", seed]));
+    };
+    const first = await scratch("7");
+    assertEquals(await scratch("7"), first);
+    assert((await scratch("8"))[0] !== first[0]);
+    assertAlmostEquals(first[0]!, Math.log(50257), 0.3);
+  });
+});
+
+Deno.test("llmts train writes no checkpoint of weights that the last step broke (A-40)", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = SMALL_RUN.with(SMALL_RUN.indexOf("--learning-rate") + 1, "1e38");
+    const { code, stderr } = await llmts(folder, [
+      ...args,
+      ...SILENT,
+      "--steps",
+      "1",
+      "--weight-decay",
+      "10",
+    ]);
+    assertEquals([code, stderr], [
+      1,
+      "llmts: Step 1: the weights are no longer finite, no checkpoint is written\nhint: lower --learning-rate\n",
+    ]);
+    assertEquals([...Deno.readDirSync(join(folder, "out"))], []);
+  });
+});
+
+Deno.test("llmts train without --data takes tiny Shakespeare from data/, and without --model d4", async () => {
+  await inFolder(async (folder) => {
+    Deno.mkdirSync(join(folder, "data"));
+    for (const name of ["train", "val"]) {
+      const path = join(folder, "data", `tiny_shakespeare_${name}.bin`);
+      await writeTokenFile(
+        path,
+        50257,
+        (write) => write(Array.from({ length: 800 }, (_, i) => (i * i) % 97)),
+      );
+    }
+    const result = await llmts(folder, [
+      "train",
+      "--steps",
+      "3",
+      "--val-batches",
+      "1",
+      "--sample-every",
+      "0",
+    ]);
+    assertEquals(result.code, 0);
+    assertMatch(
+      result.stdout,
+      /^model: d4, from scratch, seed 42, learning rate \S+\ndata: tiny Shakespeare, data.tiny_shakespeare_train\.bin\n/m,
+    );
+    const [before, after] = valLosses(result);
+    assert(after! < before!);
+  });
+});
+
+Deno.test("llmts train without --model takes gpt2_124M.bin, and without a network the built-in corpus", async () => {
+  await inSmallFolder(async (folder) => {
+    Deno.renameSync(join(folder, "small.bin"), join(folder, "gpt2_124M.bin"));
+    const args = ["train", "--seq-len", "8", "--steps", "1", ...SILENT];
+    const { code, stdout, stderr } = await llmts(folder, args, { permissions: ["-A", "--deny-net"] });
+    assertEquals([code, stderr], [0, ""]);
+    assertStringIncludes(
+      stdout,
+      "model: gpt2_124M.bin, learning rate 0.0001\n" +
+        "data: the built-in corpus, Moby Dick; tiny Shakespeare isn't here and can't be downloaded\n",
+    );
+  });
+});
+
+Deno.test("llmts train ends quietly when nobody reads on (S-09)", async () => {
+  await inSmallFolder(async (folder) => {
+    const child = start(folder, [...SMALL_RUN, "--steps", "1000000"]);
+    const reader = child.stdout.getReader();
+    await reader.read();
+    await reader.cancel();
+    assertEquals([(await child.status).code, await new Response(child.stderr).text()], [0, ""]);
   });
 });

@@ -12,19 +12,10 @@ import {
 } from "../../src/io/checkpoint.ts";
 import { TENSORS } from "../../src/parameters.ts";
 import { fixturePath } from "../fixtures.ts";
+import { inFolder } from "../folder.ts";
 
 const ODD = fixturePath("models/odd.bin");
 const device = openDevice();
-
-/** Runs with a temporary folder. */
-async function inFolder(run: (folder: string) => void | Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "llmts checkpoint " });
-  try {
-    await run(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** The error that reading a changed copy of odd.bin gives. */
 async function faultOf(
@@ -93,15 +84,23 @@ Deno.test("readCheckpoint() names what is wrong with a file", async () => {
   for (const [expected, change] of faults) assertStringIncludes(await faultOf(change), expected);
 });
 
-Deno.test("newestCheckpoint() takes the highest step of whole checkpoints", async () => {
+Deno.test("newestCheckpoint() takes the checkpoint that was written last", async () => {
   await inFolder((folder) => {
     assertEquals(newestCheckpoint(folder), undefined);
     assertEquals(newestCheckpoint(join(folder, "absent")), undefined);
     for (
-      const name of ["model_00000040.bin", "model_00000100.bin", ".model_00000200.bin.1.tmp", "model_9.bin"]
+      const [name, time] of [
+        ["model_00000040.bin", 3],
+        ["model_00000100.bin", 2],
+        [".model_00000200.bin.1.tmp", 4],
+        ["model_9.bin", 4],
+      ] as const
     ) {
       Deno.writeTextFileSync(join(folder, name), "");
+      Deno.utimeSync(join(folder, name), time, time);
     }
+    assertEquals(newestCheckpoint(folder), checkpointPath(folder, 40));
+    Deno.utimeSync(checkpointPath(folder, 100), 3, 3);
     assertEquals(newestCheckpoint(folder), checkpointPath(folder, 100));
   });
 });

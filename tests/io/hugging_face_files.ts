@@ -17,11 +17,10 @@ export interface HandTensor {
 /** Tensors by name. */
 export type HandModel = Map<string, HandTensor>;
 
-/**
- * A GPT-2 by transformers' bare names and shapes, written out here once more rather than taken from the table under test.
- * Every number is one that bf16 and fp16 hold exactly, and no two neighbours are equal.
- */
-export function handModel({ V, maxT, L, C }: GPT2Config): HandModel {
+/** A GPT-2's names and shapes in transformers, written out here once more rather than taken from the table under test. */
+export function handShapes(
+  { V, maxT, L, C }: Omit<GPT2Config, "Vp" | "NH">,
+): [name: string, shape: number[]][] {
   const shapes: [string, number[]][] = [["wte.weight", [V, C]], ["wpe.weight", [maxT, C]]];
   for (let l = 0; l < L; l++) {
     for (const norm of ["ln_1", "ln_2"]) {
@@ -37,14 +36,19 @@ export function handModel({ V, maxT, L, C }: GPT2Config): HandModel {
     ) shapes.push([`h.${l}.${layer}.weight`, [rows, columns]], [`h.${l}.${layer}.bias`, [columns]]);
   }
   shapes.push(["ln_f.weight", [C]], ["ln_f.bias", [C]]);
+  return shapes;
+}
+
+/** A GPT-2 of numbers that bf16 and fp16 hold exactly, no two neighbours equal. */
+export function handModel(config: GPT2Config): HandModel {
   let next = 0;
-  return new Map(shapes.map(([name, shape]) => {
-    const values = Float32Array.from(
-      { length: shape.reduce((a, b) => a * b) },
-      () => ((next++ * 89) % 251 - 125) / 64,
-    );
-    return [name, { shape, values }];
-  }));
+  const number = (): number => ((next++ * 89) % 251 - 125) / 64;
+  return new Map(
+    handShapes(config).map(([name, shape]) => {
+      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, number);
+      return [name, { shape, values }];
+    }),
+  );
 }
 
 /** The config.json that transformers would write, but for what the test changes; undefined leaves a field out. */
@@ -95,6 +99,19 @@ function toBytes(values: Float32Array, dtype: NonNullable<HandTensor["dtype"]>):
       return new Uint8Array(narrow.buffer);
     }
   }
+}
+
+/** Writes a safetensors file of zeros that takes no room on disk: for the shapes of large models. */
+export function writeShapes(path: string, shapes: readonly [name: string, shape: number[]][]): void {
+  const header: Record<string, unknown> = {};
+  let end = 0;
+  for (const [name, shape] of shapes) {
+    header[name] = { dtype: "F32", shape, data_offsets: [end, end += 4 * shape.reduce((a, b) => a * b)] };
+  }
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const length = new Uint8Array(BigUint64Array.of(BigInt(text.length)).buffer);
+  Deno.writeFileSync(path, new Uint8Array([...length, ...text]));
+  Deno.truncateSync(path, 8 + text.length + end);
 }
 
 /** Writes a folder with one safetensors file. */

@@ -6,14 +6,15 @@ import type { GPT2Config } from "../../src/config.ts";
 import { FileError } from "../../src/errors.ts";
 import { readHuggingFace, readHuggingFaceHeader } from "../../src/io/hugging_face.ts";
 import type { Model } from "../../src/model.ts";
-import { TENSORS } from "../../src/parameters.ts";
 import { inFolder } from "../folder.ts";
 import {
   handConfig,
   type HandModel,
   handModel,
+  handShapes,
   type HandTensor,
   writeFolder,
+  writeShapes,
   writeShards,
   writeTensors,
 } from "./hugging_face_files.ts";
@@ -164,12 +165,14 @@ Deno.test("readHuggingFace() takes the heads from the file's metadata, the confi
     assertEquals(readHuggingFaceHeader(path).config.NH, 4);
 
     Deno.removeSync(join(folder, "config.json"));
-    const released = { maxT: 1, V: 1, Vp: 128, L: 12, NH: 12, C: 768 };
-    const empty = new Map([...handModel({ ...released, C: 1 })].map(([name, { shape }]) => {
-      const wide = shape.map((extent) => extent === 1 && name.startsWith("h.") ? 768 : extent);
-      return [name, { shape: wide, values: new Float32Array() }];
-    }));
-    assertEquals(empty.size, 4 + 12 * 12);
+    for (
+      const [L, C, NH] of [[12, 768, 12], [24, 1024, 16], [36, 1280, 20], [48, 1600, 25]] as const
+    ) {
+      writeShapes(path, handShapes({ maxT: 1024, V: 50257, L, C }));
+      assertEquals(readHuggingFaceHeader(path).config, { maxT: 1024, V: 50257, Vp: 50304, L, NH, C });
+    }
+    writeShapes(path, handShapes({ maxT: 1024, V: 50257, L: 12, C: 512 }));
+    assertThrows(() => readHuggingFaceHeader(path), FileError, "has no config.json");
   }));
 
 /** What is wrong, the model, changes of its config.json, and words of the error. */

@@ -17,7 +17,7 @@ import { checkedHeads, parseConfig, type Sizes } from "./config.ts";
 import { transpose } from "./transpose.ts";
 import { CONFIG_FILE, INDEX_FILE, openWeights, type StoredTensor, type Weights } from "./weights.ts";
 
-/** Numbers read at a time: the memory that is needed beside the model. */
+/** Numbers of a matrix read at a time, before they are transposed into the model. */
 const CHUNK = 1 << 20;
 
 /** The classifier's weight, which GPT-2 shares with wte. */
@@ -61,22 +61,26 @@ export function readHuggingFace(path: string, device: Device): Model {
   using weights = openWeights(path);
   const { config, parts, head } = plan(path, weights);
   const model = createModel(config, device);
+  const block = new Float32Array(Math.max(CHUNK, 4 * config.C)); // a row at least; one for all, so that no garbage piles up
   for (const part of parts) {
     const whole = float32(model.parameters.whole[part.name]);
     const size = part.stored.shape.reduce((product, extent) => product * extent, 1);
     const target = whole.subarray(part.layer * size, (part.layer + 1) * size);
-    if (part.conv1d) readTransposed(part.stored, target);
+    if (part.conv1d) readTransposed(part.stored, target, block);
     else part.stored.read(0, target);
   }
   if (head !== undefined) checkHead(head, float32(model.parameters.wte));
   return model;
 }
 
-/** Reads a matrix (in, out) into `target` (out, in), some rows at a time. */
-function readTransposed({ shape, read }: StoredTensor, target: Float32Array<ArrayBuffer>): void {
+/** Reads a matrix (in, out) into `target` (out, in), as many rows at a time as `block` holds. */
+function readTransposed(
+  { shape, read }: StoredTensor,
+  target: Float32Array<ArrayBuffer>,
+  block: Float32Array<ArrayBuffer>,
+): void {
   const [rows, columns] = shape as [number, number];
-  const step = Math.max(1, Math.floor(CHUNK / columns));
-  const block = new Float32Array(Math.min(step, rows) * columns);
+  const step = Math.floor(block.length / columns);
   for (let first = 0; first < rows; first += step) {
     const part = block.subarray(0, Math.min(step, rows - first) * columns);
     read(first * columns, part);

@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import { float32, rows, type Tensor, unstack } from "../../../ffi/tensor.ts";
 import { GPT2_VOCABULARY } from "../../config.ts";
-import type { Model } from "../../model.ts";
+import { fp32Weights, type Model } from "../../model.ts";
 import { TENSORS } from "../../parameters.ts";
 import type { StoredPrecision } from "../checkpoint.ts";
 import { makeFolder, writeFileAtomically, writeFully } from "../files.ts";
@@ -68,24 +68,26 @@ async function writeWeights(
   stored: StoredPrecision,
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const { config, parameters } = model;
+  const { config } = model;
+  const parameters = fp32Weights(model);
+  const scratch = new Float32Array(4 * config.C * config.C); // the largest matrix; one for all, so that no garbage piles up
   const sources = TENSORS.flatMap(({ name, huggingFace, stacked, conv1d }): SafetensorsSource[] => {
     const whole = parameters.whole[name];
     const parts = stacked ? unstack(whole) : [name === "wte" ? rows(whole, 0, config.V) : whole]; // padding by name
     return parts.map((part, layer) => ({
       name: PREFIX + huggingFace.replace("{l}", String(layer)),
       shape: conv1d ? part.shape.toReversed() : part.shape,
-      values: () => conv1d ? transposed(part) : float32(part),
+      values: () => conv1d ? transposed(part, scratch) : float32(part),
     }));
   });
   await writeSafetensors(path, sources, stored === "fp32" ? "F32" : "BF16", { format: "pt", ...metadata });
 }
 
-/** A matrix (out, in) as (in, out). */
-function transposed(matrix: Tensor): Float32Array {
+/** A matrix (out, in) as (in, out), in `scratch`. */
+function transposed(matrix: Tensor, scratch: Float32Array): Float32Array {
   const [width = 0, columns = 0] = matrix.shape;
   const source = float32(matrix);
-  const target = new Float32Array(source.length);
+  const target = scratch.subarray(0, source.length);
   transpose(target, source, { columns, width });
   return target;
 }

@@ -1,0 +1,33 @@
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { inFolder } from "../folder.ts";
+import { llmts } from "./run.ts";
+import { writeSmallModel } from "./small_model.ts";
+
+Deno.test("llmts info takes a model's file, and refuses sequences it has no positions for", async () => {
+  await inFolder(async (folder) => {
+    await writeSmallModel(folder);
+    const args = ["info", "--model", "small.bin", "--seq-len"];
+    assertMatch(
+      (await llmts(folder, [...args, "32"])).stdout,
+      /^model: +small\.bin: 403576 parameters, B=4, T=32, fp32$/m,
+    );
+    assertEquals(await llmts(folder, [...args, "33"]), {
+      code: 2,
+      stdout: "",
+      stderr:
+        "llmts: --seq-len is 33, but small.bin has 32 positions\nhint: --seq-len 32 is the most it takes\n",
+    });
+  });
+});
+
+Deno.test("llmts info says what is wrong with the library, prints the rest and exits with 1", async () => {
+  const options = { env: { LLMTS_LIBRARY_PATH: "no such folder" } };
+  const { code, stdout, stderr } = await llmts(".", ["info"], options);
+  assertEquals(code, 1);
+  assertMatch(stdout, /^library: +No kernel library was found; tried ".*no such folder/m);
+  assertMatch(stdout, /^parameters: +474\.8 MiB$/m);
+  assertStringIncludes(stderr, "hint: run `deno task build`");
+  const json = JSON.parse((await llmts(".", ["info", "--json"], options)).stdout);
+  assertStringIncludes(json.library.error, "No kernel library was found");
+  assertEquals(json.memory.gradients, 124_475_904 * 4);
+});

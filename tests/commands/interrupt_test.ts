@@ -1,0 +1,65 @@
+import { assert, assertEquals } from "@std/assert";
+import { toFileUrl } from "@std/path";
+import { join } from "@std/path";
+
+const MODULE = toFileUrl(join(import.meta.dirname!, "../../commands/interrupt.ts")).href;
+
+/** Runs a script that has an `interrupt`; sends SIGINT whenever it prints "ready". */
+async function signalled(
+  script: string,
+): Promise<{ status: Deno.CommandStatus; stdout: string; milliseconds: number }> {
+  const code = `import { catchInterrupt, yieldToListeners } from ${JSON.stringify(MODULE)};
+    function busy(milliseconds) { for (const end = Date.now() + milliseconds; Date.now() < end;); }
+    ${script}`;
+  const process = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--ext=ts", code],
+    stdout: "piped",
+    stderr: "null",
+    stdin: "null",
+  }).spawn();
+  const start = performance.now();
+  let stdout = "";
+  for await (const text of process.stdout.pipeThrough(new TextDecoderStream())) {
+    stdout += text;
+    if (text.includes("ready")) process.kill("SIGINT");
+  }
+  return { status: await process.status, stdout, milliseconds: performance.now() - start };
+}
+
+const onlyWithSignals = { ignore: Deno.build.os === "windows" };
+
+Deno.test(
+  "catchInterrupt() catches the first Ctrl-C, though the program is busy when it comes",
+  onlyWithSignals,
+  async () => {
+    const { status, stdout } = await signalled(`
+    using interrupt = catchInterrupt(() => console.log("caught"));
+    console.log("ready");
+    busy(500);
+    console.log("before", interrupt.requested);
+    await yieldToListeners();
+    console.log("after", interrupt.requested);`);
+    assertEquals(status.code, 0);
+    assertEquals(stdout, "ready\nbefore false\ncaught\nafter true\n");
+  },
+);
+
+Deno.test("catchInterrupt() lets the second Ctrl-C end a busy program", onlyWithSignals, async () => {
+  const { status, stdout, milliseconds } = await signalled(`
+    using interrupt = catchInterrupt(() => console.log("caught"));
+    console.log("ready");
+    while (!interrupt.requested) await yieldToListeners();
+    console.log("ready");
+    busy(60000);
+    console.log("survived");`);
+  assertEquals([status.success, stdout], [false, "ready\ncaught\nready\n"]);
+  assert(milliseconds < 30000);
+});
+
+Deno.test("catchInterrupt() gives Ctrl-C back when it is disposed of", onlyWithSignals, async () => {
+  const { status, stdout } = await signalled(`
+    { using interrupt = catchInterrupt(() => console.log("caught")); }
+    console.log("ready");
+    busy(60000);`);
+  assertEquals([status.success, stdout], [false, "ready\n"]);
+});
