@@ -18,7 +18,7 @@ export interface CommandEntry {
 }
 
 /** The oldest Deno that llmts is tested with. */
-const OLDEST_DENO = "2.9.0";
+const OLDEST_DENO = "2.9.6";
 
 /**
  * Runs the command that the arguments name. Never throws and never exits: errors become one or two lines on stderr.

@@ -7,9 +7,10 @@ import { float32, int32 } from "../../ffi/tensor.ts";
 import { allocateActivations } from "../../src/activations.ts";
 import type { GPT2Config } from "../../src/config.ts";
 import { generate } from "../../src/generate.ts";
-import type { StoredPrecision } from "../../src/io/checkpoint.ts";
+import { type StoredPrecision, writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { writeHuggingFaceFolder } from "../../src/io/hugging_face.ts";
 import { gpt2Tokenizer } from "../../src/io/tokenizer.ts";
+import { writeTokenizerFile } from "../../src/io/tokenizer_file.ts";
 import { loadModel, randomModel } from "../../src/load.ts";
 import { forward, logits, type Model } from "../../src/model.ts";
 import { TENSORS } from "../../src/parameters.ts";
@@ -18,6 +19,7 @@ import { needsPython, runPython } from "./python.ts";
 
 const SCRIPT = fromFileUrl(import.meta.resolve("./transformers_models.py"));
 const CLI = resolve(import.meta.dirname!, "../../cli.ts");
+const REFERENCE = resolve(import.meta.dirname!, "../../dev/reference/gpt2.py");
 const MODULES = ["torch", "transformers"];
 const TOLERANCE = 1e-4;
 
@@ -144,6 +146,39 @@ Deno.test({
       }
     });
   },
+});
+
+Deno.test({
+  ...needsPython(
+    "gpt2.py makes of our folder the checkpoints and tokenizer file that we write, byte for byte",
+    MODULES,
+  ),
+  fn: () =>
+    inFolder(async (folder) => {
+      const model = distinctModel({ maxT: 8, V: 50257, Vp: 50304, L: 2, NH: 1, C: 4 });
+      const ours = { fp32: join(folder, "ours.bin"), bf16: join(folder, "ours_bf16.bin") };
+      await writeCheckpoint(ours.fp32, model, "fp32");
+      await writeCheckpoint(ours.bf16, model, "bf16");
+      await writeTokenizerFile(join(folder, "tokenizer.bin"), await gpt2Tokenizer());
+      await writeHuggingFaceFolder(join(folder, "model"), model);
+      // deno-fmt-ignore
+      runPython([REFERENCE, "--model", join(folder, "model"), "--out", join(folder, "theirs"),
+        "--batch-size", "1", "--seq-len", "8"]);
+      for (
+        const [theirs, path] of [
+          ["model.bin", ours.fp32],
+          ["model_bf16.bin", ours.bf16],
+          ["gpt2_tokenizer.bin", join(folder, "tokenizer.bin")],
+        ] as const
+      ) {
+        const [found, expected] = [
+          Deno.readFileSync(join(folder, "theirs", theirs)),
+          Deno.readFileSync(path),
+        ];
+        assertEquals(found.length, expected.length, theirs);
+        assertEquals(found.findIndex((byte, i) => byte !== expected[i]), -1, theirs);
+      }
+    }),
 });
 
 /** Of every kind that GPT-2's pattern tells apart, and whole bytes that are no character. */
