@@ -87,16 +87,6 @@ function isFile(path: string): boolean {
   }
 }
 
-/**
- * Lets OpenMP's threads sleep soon where they have nothing to do. GNU's runtime by default spins for milliseconds, which
- * where other programs want the processors made a step 1.2 to 1.4 times as long (measured; alone no different). It reads the
- * variable when the library is loaded; a user's own setting stays.
- */
-function spinBriefly(): void {
-  if (Deno.env.get("OMP_WAIT_POLICY") !== undefined || Deno.env.get("GOMP_SPINCOUNT") !== undefined) return;
-  Deno.env.set("GOMP_SPINCOUNT", "1000");
-}
-
 const loaded = new Map<string, Library>();
 
 /**
@@ -107,7 +97,6 @@ const loaded = new Map<string, Library>();
  * @throws {LlmtsError} none was found (all tried paths are named), or it is of another ABI version
  */
 export function loadLibrary(path?: string): Library {
-  spinBriefly();
   const asked = path ?? Deno.env.get("LLMTS_LIBRARY_PATH");
   if (asked !== undefined && isFile(asked)) return open(resolve(asked));
   const folders = asked === undefined ? libraryFolders() : [resolve(asked)];

@@ -96,7 +96,6 @@ start() {
   find_home
   # HOME, so that Deno reads no .npmrc of the user's; the program asks for none of these but LLMTS_HOME.
   export LLMTS_HOME="$home" HOME="$home" DENO_DIR="$home/cache" DENO_NO_UPDATE_CHECK=1 DENO_NO_PACKAGE_JSON=1
-  export LD_LIBRARY_PATH="$home/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" # the OpenMP library is there
   exec "$home/deno" run --quiet --no-prompt --no-config --no-lock --no-npm --no-remote \
     @permissions@ "$home/llmts.js" "$@"
 }

@@ -7,12 +7,10 @@
 
 /** Environment variables that the program and its packages read. */
 export const ENVIRONMENT: readonly string[] = [
-  "GOMP_SPINCOUNT",
   "HF_ENDPOINT",
   "LLMTS_CPU_VARIANT",
   "LLMTS_HOME",
   "LLMTS_LIBRARY_PATH",
-  "OMP_WAIT_POLICY",
 ];
 
 /** What of the system's state it asks for (`Deno.systemMemoryInfo` …), by Deno's names. */

@@ -33,13 +33,12 @@ export async function makePortable(
     );
   }
   const content = join(folder, "content");
-  const carried = [...files, ...await openmpRuntime(files)];
-  const names = ["deno", "llmts.js", ...carried.map((file) => file.name)];
+  const names = ["deno", "llmts.js", ...files.map((file) => file.name)];
   for (const name of names) await Deno.mkdir(dirname(join(content, name)), { recursive: true });
   await Deno.copyFile(Deno.execPath(), join(content, "deno"));
   await Deno.chmod(join(content, "deno"), 0o755);
   await run(Deno.execPath(), ["bundle", "--quiet", "--output", join(content, "llmts.js"), program]);
-  for (const { name, path } of carried) await Deno.copyFile(path, join(content, name));
+  for (const { name, path } of files) await Deno.copyFile(path, join(content, name));
 
   const archive = join(folder, "content.tar.gz");
   await run("tar", ["-czf", archive, "-C", content, ...names]);
@@ -50,17 +49,6 @@ export async function makePortable(
   using start = await Deno.open(archive);
   await start.readable.pipeTo(end.writable);
   return output;
-}
-
-/**
- * The compiler's OpenMP library, which can't be linked statically into another and which a machine without a compiler
- * may lack; the launcher has it found beside the kernel libraries. Only Linux has ldd, which tells.
- */
-async function openmpRuntime(files: readonly BuiltFile[]): Promise<BuiltFile[]> {
-  const library = files.find((file) => file.name.startsWith("lib/"));
-  if (Deno.build.os !== "linux" || library === undefined) return [];
-  const found = (await run("ldd", [library.path])).match(/^\s*(lib[gi]?omp\S*) => (\/.*) \(0x/m);
-  return found === null ? [] : [{ name: `lib/${found[1]}`, path: found[2]! }];
 }
 
 /** The launcher script for the files `names` in folder `content`, to be followed by an archive of `archiveBytes`. */

@@ -2,6 +2,7 @@
 //   gelu:     out = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³)))   (Hendrycks and Gimpel 2016, arXiv 1606.08415)
 //             dx  = dout · gelu'(x)
 //   residual: out = a + b
+//   convert:  out = x, in another precision: for now both are fp32
 #include <algorithm>
 
 #include "cpu/door.h"
@@ -21,7 +22,8 @@ int32_t llmts_convert(void *out, int32_t out_dtype, const void *x, int32_t x_dty
   return guarded("convert", {{"n", n}}, [&] {
     float *const o = tensor("out", out, out_dtype, {n});
     const float *const in = tensor("x", x, x_dtype, {n});
-    std::copy(in, in + n, o);
+    parallel_slices(n, kUnit, threads_for(n, kAddGrain),
+                    [&](int64_t begin, int64_t end) { std::copy(in + begin, in + end, o + begin); });
   });
 }
 

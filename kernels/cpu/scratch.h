@@ -21,8 +21,7 @@ class ScratchBytes {
   void *data_;
 };
 
-// The product of the extents and the size of an element. Throws Failure(LLMTS_OUT_OF_MEMORY) where 64 bits can't hold
-// it.
+// The size of such a tensor, rounded up to the alignment. Throws Failure(LLMTS_OUT_OF_MEMORY) beyond 64 bits.
 int64_t scratch_bytes(std::initializer_list<int64_t> shape, int64_t element_bytes);
 
 template <class T>

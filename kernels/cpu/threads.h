@@ -1,15 +1,12 @@
-// Work shared among OpenMP threads in fixed slices: the same number of threads always gives the same bits.
+// Work shared among threads in fixed parts: the same number of threads always gives the same bits.
 #ifndef LLMTS_CPU_THREADS_H
 #define LLMTS_CPU_THREADS_H
 
 #include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <type_traits>
 #include <vector>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace llmts {
 
@@ -19,8 +16,8 @@ constexpr int kMaxThreads = 1024;
 int thread_count();
 void set_thread_count(int threads) noexcept;
 
-// How many threads `work` is worth, each of them getting at least `grain` of it: waking one costs some microseconds.
-// A count of operations may be beyond 64 bits where the sizes are not: hence double.
+// How many threads `work` is worth, each of them getting at least `grain` of it: waking one costs some microseconds. A
+// count of operations may be beyond 64 bits where the sizes are not: hence double.
 int threads_for(double work, double grain);
 
 // Asks for huge pages on the aligned inside of the range, where the system has them and the range is large.
@@ -52,8 +49,11 @@ inline Range slice(int64_t total, int64_t part, int64_t parts, int64_t unit = 1)
   return {std::min(total, begin * unit), std::min(total, end * unit)};
 }
 
-// Calls body(part, parts) for each part in [0, parts), one per thread. Should the system grant fewer threads, each does
-// several parts, so that results stay the same. The exception of the lowest part is thrown on.
+// Calls call(context, part) for each part in [0, parts), at most kMaxThreads, on the pool's threads and on this one,
+// and returns when all are done. call throws nothing.
+void run_parts(int parts, void (*call)(void *context, int part), void *context);
+
+// Calls body(part, parts) for each part in [0, parts). The exception of the lowest part is thrown on.
 template <class Body>
 void parallel(int parts, Body &&body) {
   if (parts <= 1) {
@@ -61,26 +61,24 @@ void parallel(int parts, Body &&body) {
     body(0, 1);
     return;
   }
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(parts));
-#ifdef _OPENMP
-#pragma omp parallel num_threads(parts)
-#endif
-  {
-#ifdef _OPENMP
-    const int first = omp_get_thread_num(), step = omp_get_num_threads();
-#else
-    const int first = 0, step = 1;
-#endif
-    const FlushDenormals flush;
-    for (int part = first; part < parts; part += step) {
-      try {
-        body(part, parts);
-      } catch (...) {
-        errors[static_cast<size_t>(part)] = std::current_exception();
-      }
-    }
-  }
-  for (const std::exception_ptr &error : errors) {
+  struct Context {
+    std::remove_reference_t<Body> *body;
+    int parts;
+    std::vector<std::exception_ptr> errors;
+  } context = {&body, parts, std::vector<std::exception_ptr>(static_cast<size_t>(parts))};
+  run_parts(
+      parts,
+      [](void *untyped, int part) {
+        Context &shared = *static_cast<Context *>(untyped);
+        const FlushDenormals flush;
+        try {
+          (*shared.body)(part, shared.parts);
+        } catch (...) {
+          shared.errors[static_cast<size_t>(part)] = std::current_exception();
+        }
+      },
+      &context);
+  for (const std::exception_ptr &error : context.errors) {
     if (error) std::rethrow_exception(error);
   }
 }
