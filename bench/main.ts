@@ -131,5 +131,9 @@ if (import.meta.main) {
   ];
   const text = lines.join("\n");
   console.log(text);
-  if (!quick) await Deno.writeTextFile(join(ROOT, "bench", "RESULTS.md"), text);
+  if (!quick) {
+    const path = join(ROOT, "bench", "RESULTS.md");
+    await Deno.writeTextFile(path, text);
+    await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", path] }).output();
+  }
 }
