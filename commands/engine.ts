@@ -6,6 +6,7 @@
 import { type Device, DEVICES, openDevice } from "../ffi/device.ts";
 import type { GPT2Config } from "../src/config.ts";
 import { UsageError } from "../src/errors.ts";
+import { PRECISIONS } from "../src/model.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 
 /** Where `train` writes checkpoints, and `sample` looks for them. */
@@ -31,7 +32,7 @@ export const ENGINE_FLAGS = {
   },
   precision: {
     type: "choice",
-    choices: ["fp32"],
+    choices: PRECISIONS,
     default: "fp32",
     description: "number format of weights and activations",
     group: "Machine",
@@ -50,7 +51,9 @@ export const ENGINE_FLAGS = {
  *
  * @throws {LlmtsError} there is no kernel library, or no such device
  */
-export function openEngine({ threads, device, library }: FlagValues<typeof ENGINE_FLAGS>): Device {
+export function openEngine(
+  { threads, device, library }: Omit<FlagValues<typeof ENGINE_FLAGS>, "precision">,
+): Device {
   return openDevice({ device, threads, library });
 }
 

@@ -78,6 +78,7 @@ export const command = defineCommand({
         ...deviceRows(device),
         model: `${source}: ${parameterCount(config)} parameters, B=${B}, T=${T}, ${precision}`,
         parameters: formatBytes(memory.parameters),
+        ...(memory.master > 0 ? { "fp32 master": formatBytes(memory.master) } : {}),
         gradients: formatBytes(memory.gradients),
         optimizer: formatBytes(memory.optimizer),
         activations: formatBytes(memory.activations),

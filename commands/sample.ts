@@ -131,7 +131,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   const seed = flags.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   if (flags.seed === undefined && flags.temperature > 0) notice(`seed: ${seed}`);
 
-  const model = loadModel(source, openEngine(flags));
+  const model = loadModel(source, openEngine(flags), { precision: flags.precision, keepMaster: false });
   const { tokens, temperature, topK, topP } = flags;
   const output = openText();
   const decoded = streamDecoder(tokenizer);

@@ -13,7 +13,7 @@ import { gpt2Tokenizer, streamDecoder } from "../src/io/tokenizer.ts";
 import { TokenReader } from "../src/io/tokens.ts";
 import { findModel, loadModel, modelConfig } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
-import type { Model } from "../src/model.ts";
+import { fp32Weights, type Model } from "../src/model.ts";
 import { createTrainer } from "../src/trainer.ts";
 import { defineCommand } from "./command.ts";
 import { checkSequenceLength, ENGINE_FLAGS, openEngine, OUTPUT_FOLDER } from "./engine.ts";
@@ -101,6 +101,13 @@ const FLAGS = {
     description: "weight decay of AdamW, on matrices only",
     group: "Training",
   },
+  masterWeights: {
+    type: "choice",
+    choices: ["yes", "no"],
+    default: "yes",
+    description: "keep fp32 weights beside bf16 ones; without them updates are rounded stochastically",
+    group: "Training",
+  },
   seed: {
     type: "integer",
     value: "N",
@@ -181,7 +188,8 @@ async function train(flags: Flags, log: Log): Promise<number> {
   const source = chooseModel(flags.model);
   const config = modelConfig(source);
   checkSequenceLength(T, source, config);
-  const memory = memoryPlan(config, { B, T, precision });
+  const keepMaster = flags.masterWeights === "yes";
+  const memory = memoryPlan(config, { B, T, precision, keepMaster });
   checkMemory(memory);
   const data = await chooseData(flags);
   using reader = new TokenReader(data.train, config.V);
@@ -193,8 +201,8 @@ async function train(flags: Flags, log: Log): Promise<number> {
   await makeFolder(flags.out);
 
   const device = openEngine(flags);
-  const model = loadModel(source, device, { seed: flags.seed });
-  const trainer = createTrainer(model, { B, T, weightDecay: flags.weightDecay });
+  const model = loadModel(source, device, { seed: flags.seed, precision, keepMaster });
+  const trainer = createTrainer(model, { B, T, weightDecay: flags.weightDecay, roundingSeed: flags.seed });
   const learningRate = flags.learningRate ?? LEARNING_RATE[isPreset(source) ? "scratch" : "checkpoint"];
   const samples = flags.sampleEvery > 0 && sampling(config, log);
 
@@ -269,13 +277,14 @@ function named<T>(step: number, run: () => T): T {
  * @throws {LlmtsError} the weights are broken: then whatever checkpoint is there stays
  */
 async function save(model: Model, folder: string, step: number, log: Log): Promise<void> {
-  if (!Number.isFinite(model.device.ops.globalNorm(model.parameters.flat))) {
+  if (!Number.isFinite(model.device.ops.globalNorm(fp32Weights(model).flat))) {
     throw new LlmtsError(`Step ${step}: the weights are no longer finite, no checkpoint is written`, {
       hint: "lower --learning-rate",
     });
   }
   const path = checkpointPath(folder, step);
-  await writeCheckpoint(path, model);
+  // Weights that training kept in bf16 only lose nothing in a file of bf16.
+  await writeCheckpoint(path, model, model.precision === "bf16" && model.master === null ? "bf16" : "fp32");
   log.line(`checkpoint: ${path}`);
 }
 

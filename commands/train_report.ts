@@ -25,7 +25,7 @@ export function modelLines(
     `num_heads: ${config.NH}`,
     `channels: ${config.C}`,
     `num_parameters: ${parameterCount(config)} (${formatBytes(memory.parameters)})`,
-    `num_activations: ${memory.activations / 4} (${formatBytes(memory.activations)})`,
+    `num_activations: ${memory.activationCount} (${formatBytes(memory.activations)})`,
     `memory: ${formatBytes(memory.total)} with gradients and optimizer`,
     `device: ${info.device}, ${info.variant}, ${precision}, ${info.threads} thread${
       info.threads === 1 ? "" : "s"

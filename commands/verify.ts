@@ -24,7 +24,11 @@ import { print } from "./output.ts";
 import { CHECK_HEAD, checkLine, STEP_HEAD, stepLine } from "./verify_report.ts";
 
 /** What each choice of `--precision` runs. */
-const PRECISIONS = { fp32: ["fp32"] } as const satisfies Record<string, readonly Precision[]>;
+const CHOICES = {
+  fp32: ["fp32"],
+  bf16: ["bf16"],
+  both: ["fp32", "bf16"],
+} as const satisfies Record<string, readonly Precision[]>;
 const HINT = "dev/reference/gpt2.py, in llmts' sources, writes a model and its debug state";
 
 /** See the module. */
@@ -45,6 +49,13 @@ export const command = defineCommand({
       group: "Files",
     },
     ...ENGINE_FLAGS,
+    precision: {
+      type: "choice",
+      choices: ["fp32", "bf16", "both"],
+      default: "both",
+      description: "number format of weights and activations; bf16 is compared with wider tolerances",
+      group: "Machine",
+    },
   },
   details: [
     "Runs the model forward and backward on the batch of a debug state and compares logits, loss and each gradient " +
@@ -62,14 +73,14 @@ export const command = defineCommand({
     const { config, stored } = modelHeader(source);
     using state = openDebugState(flags.state ?? statePath(source), config, HINT);
     const expected = findExpectedLosses(state, config);
-    for (const precision of PRECISIONS[flags.precision]) {
+    for (const precision of CHOICES[flags.precision]) {
       checkMemory(memoryPlan(config, { ...state, precision }), undefined, "close other programs");
     }
     const device = openEngine(flags);
 
     printHead(source, config, state, device);
     let okay = checkBytes(state, expected);
-    for (const precision of PRECISIONS[flags.precision]) {
+    for (const precision of CHOICES[flags.precision]) {
       if (runPrecision(source, device, precision, state, expected)) continue;
       okay = false;
       if (stored === "bf16") {
@@ -126,7 +137,7 @@ function runPrecision(
   expected: ExpectedLosses | undefined,
 ): boolean {
   print(`\n${precision}\n${CHECK_HEAD}\n`);
-  const { okay, findings } = verify(loadModel(source, device), state, {
+  const { okay, findings } = verify(loadModel(source, device, { precision }), state, {
     expected,
     onCheck: (check) => print(`${checkLine(check)}\n`),
     onStep: (check) => print(`${check.step === 0 ? `\n${STEP_HEAD}\n` : ""}${stepLine(check)}\n`),

@@ -12,7 +12,7 @@ import type { GPT2Config } from "./config.ts";
 interface ActivationSpec {
   readonly shape: (config: GPT2Config, B: number, T: number) => readonly number[];
   readonly stacked?: true;
-  readonly statistic?: true;
+  readonly fp32?: true;
 }
 
 const BTC: ActivationSpec["shape"] = ({ C }, B, T) => [B, T, C];
@@ -20,35 +20,38 @@ const BT3C: ActivationSpec["shape"] = ({ C }, B, T) => [B, T, 3 * C];
 const BT4C: ActivationSpec["shape"] = ({ C }, B, T) => [B, T, 4 * C];
 const BT: ActivationSpec["shape"] = (_, B, T) => [B, T];
 
-/** Forward, in the order of {@linkcode forward}. */
+/**
+ * Forward, in the order of {@linkcode forward}. The residual stream is fp32 in every precision, as in PyTorch's autocast:
+ * every layer adds to it, and bf16 would round each time.
+ */
 const FORWARD = {
-  encoded: { shape: BTC },
+  encoded: { shape: BTC, fp32: true },
   ln1: { shape: BTC, stacked: true },
-  ln1Mean: { shape: BT, stacked: true, statistic: true },
-  ln1Rstd: { shape: BT, stacked: true, statistic: true },
+  ln1Mean: { shape: BT, stacked: true, fp32: true },
+  ln1Rstd: { shape: BT, stacked: true, fp32: true },
   qkv: { shape: BT3C, stacked: true },
   atty: { shape: BTC, stacked: true },
   /** Log-sum-exp of each row of attention scores. */
-  lse: { shape: ({ NH }, B, T) => [B, NH, T], stacked: true, statistic: true },
+  lse: { shape: ({ NH }, B, T) => [B, NH, T], stacked: true, fp32: true },
   /** Output of either projection of a layer, until it is added to the residual stream. */
   projected: { shape: BTC },
-  residual2: { shape: BTC, stacked: true },
+  residual2: { shape: BTC, stacked: true, fp32: true },
   ln2: { shape: BTC, stacked: true },
-  ln2Mean: { shape: BT, stacked: true, statistic: true },
-  ln2Rstd: { shape: BT, stacked: true, statistic: true },
+  ln2Mean: { shape: BT, stacked: true, fp32: true },
+  ln2Rstd: { shape: BT, stacked: true, fp32: true },
   fch: { shape: BT4C, stacked: true },
   fchGelu: { shape: BT4C, stacked: true },
-  residual3: { shape: BTC, stacked: true },
+  residual3: { shape: BTC, stacked: true, fp32: true },
   lnf: { shape: BTC },
-  lnfMean: { shape: BT, statistic: true },
-  lnfRstd: { shape: BT, statistic: true },
-  losses: { shape: BT, statistic: true },
+  lnfMean: { shape: BT, fp32: true },
+  lnfRstd: { shape: BT, fp32: true },
+  losses: { shape: BT, fp32: true },
 } as const satisfies Record<string, ActivationSpec>;
 
 /** Backward: one layer's worth, used again by the next one down. */
 const BACKWARD = {
-  /** Gradient of the residual stream. */
-  dresidual: { shape: BTC },
+  /** Gradient of the residual stream, fp32 as that is. */
+  dresidual: { shape: BTC, fp32: true },
   /** Gradient of a layernorm's or the attention's output. */
   dbranch: { shape: BTC },
   dqkv: { shape: BT3C },
@@ -85,10 +88,10 @@ function allocate(
   { B, T, precision, training }: ActivationOptions,
   device: Device | null,
 ): { bytes: number; tensors: Record<string, Tensor | readonly Tensor[]> } {
-  const plan = Object.entries(table).map(([name, { shape, stacked, statistic }]) => ({
+  const plan = Object.entries(table).map(([name, { shape, stacked, fp32 }]) => ({
     name,
     stacked,
-    dtype: statistic ? "fp32" : precision,
+    dtype: fp32 ? "fp32" : precision,
     shape: [stacked && training ? config.L : 1, ...shape(config, B, T)],
   }));
   const bytes = plan.reduce((sum, { dtype, shape }) => sum + aligned(tensorBytes(dtype, shape)), 0);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ITEM_BYTES } from "../ffi/tensor.ts";
 import { activationBytes } from "./activations.ts";
 import type { GPT2Config } from "./config.ts";
 import { LlmtsError } from "./errors.ts";
@@ -18,6 +19,8 @@ export interface MemoryPlan {
   /** Both moments. */
   readonly optimizer: number;
   readonly activations: number;
+  /** How many numbers the activations are. */
+  readonly activationCount: number;
   readonly total: number;
 }
 
@@ -43,6 +46,7 @@ export function memoryPlan(
     gradients: fp32,
     optimizer: 2 * fp32,
     activations,
+    activationCount: activationBytes(config, { B, T, precision: "fp32", training }) / ITEM_BYTES.fp32,
     total: parameters + master + 3 * fp32 + activations,
   };
 }

@@ -21,6 +21,8 @@ export interface TrainerOptions {
   readonly gradClip?: number;
   /** Default 0. */
   readonly weightDecay?: number;
+  /** Seed of the stochastic rounding of bf16 parameters without a master copy. Default 0. */
+  readonly roundingSeed?: number;
 }
 
 /** What a step did. */
@@ -48,7 +50,7 @@ export interface Trainer {
  * @throws {LlmtsError} T is above the model's maxT, or there is not enough memory
  */
 export function createTrainer(model: Model, options: TrainerOptions): Trainer {
-  const { B, T, gradClip = 1, weightDecay = 0 } = options;
+  const { B, T, gradClip = 1, weightDecay = 0, roundingSeed = 0 } = options;
   const { config, device, precision } = model;
   if (T > config.maxT) {
     throw new LlmtsError(`Sequences of ${T} tokens are longer than the model's ${config.maxT} positions`, {
@@ -85,7 +87,13 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
         });
       }
       const gradScale = gradClip > 0 && gradNorm > gradClip ? gradClip / gradNorm : 1;
-      optimizer.update(gradients, { ...ADAMW_DEFAULTS, learningRate, weightDecay, gradScale });
+      optimizer.update(gradients, {
+        ...ADAMW_DEFAULTS,
+        learningRate,
+        weightDecay,
+        gradScale,
+        seed: roundingSeed,
+      });
       return { loss, gradNorm };
     },
 

@@ -6,7 +6,7 @@ import type { GPT2Config } from "../src/config.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { createDecoder, generate } from "../src/generate.ts";
 import { randomModel } from "../src/load.ts";
-import { forward, logits, type Model } from "../src/model.ts";
+import { forward, inPrecision, logits, type Model } from "../src/model.ts";
 import { Random } from "../src/random.ts";
 import { TEST_DEVICES } from "./devices.ts";
 
@@ -73,6 +73,18 @@ for (const device of TEST_DEVICES) {
 }
 
 const device = TEST_DEVICES.at(-1)!;
+
+Deno.test("createDecoder() in bf16 gives the logits of a full forward pass in bf16", () => {
+  const gpt2 = inPrecision(randomModel(CONFIG, device.open(), 7), "bf16", false);
+  const ids = randomIds(CONFIG.maxT, 3);
+  const expected = fullLogits(gpt2, ids, 1).subarray(-CONFIG.V);
+  const decoder = createDecoder(gpt2);
+  let found = new Float32Array();
+  for (const id of ids) found = decoder.append(Int32Array.of(id)).slice();
+  const norm = (values: Float32Array): number => Math.hypot(...values);
+  const error = norm(found.map((value, i) => value - expected[i]!)) / norm(expected);
+  assert(error < 1e-2, `relative L2 ${error}`);
+});
 
 Deno.test("generate() at temperature 0 takes the most likely token of a full forward pass each time", () => {
   const gpt2 = model(device.open());

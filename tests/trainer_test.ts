@@ -6,6 +6,7 @@ import { LlmtsError } from "../src/errors.ts";
 import type { Batch } from "../src/io/loader.ts";
 import { generate } from "../src/generate.ts";
 import { randomModel } from "../src/load.ts";
+import { inPrecision } from "../src/model.ts";
 import { Random } from "../src/random.ts";
 import { createTrainer, type Trainer } from "../src/trainer.ts";
 import { TEST_DEVICES } from "./devices.ts";
@@ -35,6 +36,18 @@ Deno.test("Trainer.step() learns", () => {
   const after = evaluate([batch(999)]).loss;
   assert(after < before / 4, `${before} -> ${after}`);
 });
+
+for (const keepMaster of [true, false]) {
+  Deno.test(`Trainer.step() learns in bf16 ${keepMaster ? "with" : "without"} master weights`, () => {
+    const model = inPrecision(randomModel(CONFIG, device.open(), 42), "bf16", keepMaster);
+    const { step, evaluate } = createTrainer(model, { B, T, roundingSeed: 1 });
+    const before = evaluate([batch(999)]).loss;
+    for (let i = 0; i < 300; i++) step(batch(i), 1e-2);
+    const after = evaluate([batch(999)]).loss;
+    assert(after < before / 4, `${before} -> ${after}`);
+    assertEquals([model.parameters.dtype, model.master?.dtype], ["bf16", keepMaster ? "fp32" : undefined]);
+  });
+}
 
 Deno.test("Trainer.step() gives the same losses with validation and sampling in between (A-35)", () => {
   const losses = (interrupted: boolean): number[] => {

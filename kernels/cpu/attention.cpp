@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/gemm.h"
 #include "cpu/scratch.h"
@@ -202,6 +203,44 @@ int64_t head_size(int64_t C, int64_t NH) {
   return C / NH;
 }
 
+// Keys or values of the positions so far, (heads, maxT, HS), in either precision.
+class Cache {
+ public:
+  Cache(const char *name, void *data, int32_t dtype, Shape shape) : data_(data), narrow_(dtype == LLMTS_BF16) {
+    check_dtype(name, dtype);
+    check_tensor(name, data, narrow_ ? sizeof(Bf16) : sizeof(float), shape);
+  }
+
+  void put(int64_t at, const float *row, int64_t HS) {
+    if (narrow_)
+      narrow(static_cast<Bf16 *>(data_) + at, row, HS);
+    else
+      std::copy_n(row, HS, static_cast<float *>(data_) + at);
+  }
+
+  // Makes the first `used` elements of each head readable as floats.
+  void read(int64_t heads, int64_t used, int64_t stride) {
+    rows_ = static_cast<const float *>(data_);
+    stride_ = stride;
+    if (!narrow_) return;
+    float *const out = wide_.emplace(Shape{heads, used}).data();
+    parallel_slices(heads, 1, threads_for(heads * used, kGrain), [&](int64_t begin, int64_t end) {
+      for (int64_t head = begin; head < end; ++head)
+        widen(out + head * used, static_cast<const Bf16 *>(data_) + head * stride, used);
+    });
+    rows_ = out;
+    stride_ = used;
+  }
+  const float *head(int64_t index) const { return rows_ + index * stride_; }
+
+ private:
+  void *data_;
+  bool narrow_;
+  std::optional<Scratch<float>> wide_;
+  const float *rows_ = nullptr;
+  int64_t stride_ = 0;
+};
+
 float score_scale(int64_t HS) { return 1.0f / std::sqrt(static_cast<float>(HS)); }
 
 }  // namespace
@@ -210,9 +249,9 @@ int32_t llmts_attention_forward(void *out, int32_t out_dtype, float *lse, const 
                                 int64_t T, int64_t C, int64_t NH) {
   return guarded("attention_forward", {{"B", B}, {"T", T}, {"C", C}, {"NH", NH, Dim::Limit}}, [&] {
     const int64_t HS = head_size(C, NH);
-    float *const o = tensor("out", out, out_dtype, {B, T, C});
+    const Output o("out", out, out_dtype, {B, T, C});
     optional_tensor("lse", lse, Shape{B, NH, T});
-    const float *const in = tensor("qkv", qkv, qkv_dtype, {B, T, 3, C});
+    const Input in("qkv", qkv, qkv_dtype, {B, T, 3, C});
     const int64_t heads = B * NH;
     const int threads = threads_for(1.0 * B * T * C * T, kGrain);
     for_each_block(heads, blocks(T), threads, forward_workspace(HS), [&](int64_t head, int64_t block, float *work) {
@@ -222,6 +261,7 @@ int32_t llmts_attention_forward(void *out, int32_t out_dtype, float *lse, const 
       forward_block(o + (b * T + block * kBlock) * C + offset, C,
                     lse == nullptr ? nullptr : lse + head * T + block * kBlock, forward, block, work);
     });
+    o.store();
   });
 }
 
@@ -230,11 +270,11 @@ int32_t llmts_attention_backward(void *dqkv, int32_t dqkv_dtype, const void *dou
                                  int64_t T, int64_t C, int64_t NH) {
   return guarded("attention_backward", {{"B", B}, {"T", T}, {"C", C}, {"NH", NH, Dim::Limit}}, [&] {
     const int64_t HS = head_size(C, NH);
-    float *const d = tensor("dqkv", dqkv, dqkv_dtype, {B, T, 3, C});
-    const float *const dy = tensor("dout", dout, dout_dtype, {B, T, C});
-    const float *const y = tensor("out", out, out_dtype, {B, T, C});
+    const Output d("dqkv", dqkv, dqkv_dtype, {B, T, 3, C});
+    const Input dy("dout", dout, dout_dtype, {B, T, C});
+    const Input y("out", out, out_dtype, {B, T, C});
     tensor("lse", lse, {B, NH, T});
-    const float *const in = tensor("qkv", qkv, qkv_dtype, {B, T, 3, C});
+    const Input in("qkv", qkv, qkv_dtype, {B, T, 3, C});
     const int64_t heads = B * NH;
     const int threads = threads_for(1.0 * B * T * C * T, kGrain);
 
@@ -269,6 +309,7 @@ int32_t llmts_attention_backward(void *dqkv, int32_t dqkv_dtype, const void *dou
         for (int64_t block = 0; block < blocks(T); ++block) backward_keys(work, dquery, head, block);
         store_rows(head.dquery, head.dstride, dquery, T, HS);
       });
+      d.store();
       return;
     }
     // Fewer heads than threads: blocks of keys, then blocks of queries, each pair being visited twice.
@@ -279,6 +320,7 @@ int32_t llmts_attention_backward(void *dqkv, int32_t dqkv_dtype, const void *dou
                      backward_keys(work, nullptr, head, blocks(T) - 1 - block);
                      backward_queries(work, head, block);
                    });
+    d.store();
   });
 }
 
@@ -296,25 +338,32 @@ int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *keys, void *v
     if (position > maxT - T)
       fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
            position, T, maxT);
-    float *const o = tensor("out", out, out_dtype, {B, T, C});
-    float *const k = tensor("keys", keys, cache_dtype, {B, NH, maxT, HS});
-    float *const v = tensor("values", values, cache_dtype, {B, NH, maxT, HS});
-    const float *const in = tensor("qkv", qkv, qkv_dtype, {B, T, 3, C});
-    const int64_t heads = B * NH;
+    const Output o("out", out, out_dtype, {B, T, C});
+    Cache k("keys", keys, cache_dtype, {B, NH, maxT, HS}), v("values", values, cache_dtype, {B, NH, maxT, HS});
+    const Input in("qkv", qkv, qkv_dtype, {B, T, 3, C});
+    const int64_t heads = B * NH, length = position + T;
     for (int64_t head = 0; head < heads; ++head) {
       const float *const key = in + (head / NH * T * 3 + 1) * C + head % NH * HS;
       for (int64_t t = 0; t < T; ++t) {
         const int64_t slot = (head * maxT + position + t) * HS;
-        std::copy_n(key + t * 3 * C, HS, k + slot);
-        std::copy_n(key + t * 3 * C + C, HS, v + slot);
+        k.put(slot, key + t * 3 * C, HS);
+        v.put(slot, key + t * 3 * C + C, HS);
       }
     }
+    k.read(heads, length * HS, maxT * HS);
+    v.read(heads, length * HS, maxT * HS);
     const int threads = threads_for(1.0 * B * T * C * (position + T), kGrain);
     for_each_block(heads, blocks(T), threads, forward_workspace(HS), [&](int64_t head, int64_t block, float *work) {
-      const int64_t b = head / NH, offset = head % NH * HS, cache = head * maxT * HS;
-      const Head forward = {
-          {in + b * T * 3 * C + offset, 3 * C}, {k + cache, HS}, {v + cache, HS}, T, position, HS, score_scale(HS)};
+      const int64_t b = head / NH, offset = head % NH * HS;
+      const Head forward = {{in + b * T * 3 * C + offset, 3 * C},
+                            {k.head(head), HS},
+                            {v.head(head), HS},
+                            T,
+                            position,
+                            HS,
+                            score_scale(HS)};
       forward_block(o + (b * T + block * kBlock) * C + offset, C, nullptr, forward, block, work);
     });
+    o.store();
   });
 }

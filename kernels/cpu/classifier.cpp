@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <cmath>
 
+#include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/gemm.h"
 #include "cpu/scratch.h"
@@ -67,12 +68,12 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
   return guarded("classifier", {{"N", N}, {"C", C}, {"V", V}, {"Vp", Vp, Dim::Limit}}, [&] {
     if (Vp < V) fail(LLMTS_INVALID_ARGUMENT, "Vp is %" PRId64 ", expected at least V, %" PRId64, Vp, V);
     tensor("losses", losses, {N});
-    float *const d = optional_tensor("dx", dx, dx_dtype, Shape{N, C});
+    const Output d("dx", dx, dx_dtype, Shape{N, C}, Null::Allowed);
     optional_tensor("dwte", dwte, Shape{Vp, C});
     if ((d == nullptr) != (dwte == nullptr))
       fail(LLMTS_INVALID_ARGUMENT, "one of 'dx' and 'dwte' is null, expected both or neither");
-    const float *const in = tensor("x", x, x_dtype, {N, C});
-    const float *const w = tensor("wte", wte, wte_dtype, {Vp, C});
+    const Input in("x", x, x_dtype, {N, C});
+    const Input w("wte", wte, wte_dtype, {Vp, C});
     if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
     tensor("targets", targets, {N});
     for (int64_t row = 0; row < N; ++row) {
@@ -95,5 +96,6 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
       gemm(d + first * C, C, Store::Overwrite, as_is(logits, V), as_is(w, C), rows, C, V);
       gemm(dwte, C, Store::Add, transposed(logits, V), as_is(in + first * C, C), V, C, rows);
     }
+    d.store();
   });
 }

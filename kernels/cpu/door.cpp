@@ -60,9 +60,8 @@ void check_tensor(const char *name, const void *data, int64_t element_bytes, Sha
     fail(LLMTS_INVALID_ARGUMENT, "'%s' is not aligned to its elements of %" PRId64 " bytes", name, element_bytes);
 }
 
-void check_fp32(const char *name, int32_t dtype) {
-  if (dtype == LLMTS_BF16) fail(LLMTS_UNSUPPORTED, "'%s' is bf16, this library computes in fp32 only", name);
-  if (dtype != LLMTS_FP32)
+void check_dtype(const char *name, int32_t dtype) {
+  if (dtype != LLMTS_FP32 && dtype != LLMTS_BF16)
     fail(LLMTS_INVALID_ARGUMENT, "'%s' has dtype %d, expected 0 (fp32) or 1 (bf16)", name, dtype);
 }
 

@@ -49,16 +49,8 @@ T *tensor(const char *name, T *data, Shape shape) {
   return data;
 }
 
-// The same for a tensor whose precision follows the run. fp32 is the one this library computes in.
-void check_fp32(const char *name, int32_t dtype);
-inline float *tensor(const char *name, void *data, int32_t dtype, Shape shape) {
-  check_fp32(name, dtype);
-  return tensor(name, static_cast<float *>(data), shape);
-}
-inline const float *tensor(const char *name, const void *data, int32_t dtype, Shape shape) {
-  check_fp32(name, dtype);
-  return tensor(name, static_cast<const float *>(data), shape);
-}
+// Throws where a dtype is none of llmts_dtype.
+void check_dtype(const char *name, int32_t dtype);
 
 // Null stays null; anything else is checked as by tensor.
 template <class T, class... Rest>

@@ -2,9 +2,10 @@
 //   gelu:     out = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³)))   (Hendrycks and Gimpel 2016, arXiv 1606.08415)
 //             dx  = dout · gelu'(x)
 //   residual: out = a + b
-//   convert:  out = x, in another precision: for now both are fp32
+//   convert:  out = x, in another precision
 #include <algorithm>
 
+#include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/threads.h"
 #include "cpu/vector_math.h"
@@ -20,46 +21,50 @@ constexpr int64_t kGeluGrain = 8192, kAddGrain = 32768, kUnit = 16;
 
 int32_t llmts_convert(void *out, int32_t out_dtype, const void *x, int32_t x_dtype, int64_t n) {
   return guarded("convert", {{"n", n}}, [&] {
-    float *const o = tensor("out", out, out_dtype, {n});
-    const float *const in = tensor("x", x, x_dtype, {n});
+    const Output o("out", out, out_dtype, {n});
+    const Input in("x", x, x_dtype, {n});
     parallel_slices(n, kUnit, threads_for(n, kAddGrain),
                     [&](int64_t begin, int64_t end) { std::copy(in + begin, in + end, o + begin); });
+    o.store();
   });
 }
 
 int32_t llmts_gelu_forward(void *out, int32_t out_dtype, const void *x, int32_t x_dtype, int64_t n) {
   return guarded("gelu_forward", {{"n", n}}, [&] {
-    float *const o = tensor("out", out, out_dtype, {n});
-    const float *const in = tensor("x", x, x_dtype, {n});
+    const Output o("out", out, out_dtype, {n});
+    const Input in("x", x, x_dtype, {n});
     parallel_slices(n, kUnit, threads_for(n, kGeluGrain), [&](int64_t begin, int64_t end) {
 #pragma omp simd
       for (int64_t i = begin; i < end; ++i) o[i] = gelu(in[i]);
     });
+    o.store();
   });
 }
 
 int32_t llmts_gelu_backward(void *dx, int32_t dx_dtype, const void *dout, int32_t dout_dtype, const void *x,
                             int32_t x_dtype, int64_t n) {
   return guarded("gelu_backward", {{"n", n}}, [&] {
-    float *const d = tensor("dx", dx, dx_dtype, {n});
-    const float *const dy = tensor("dout", dout, dout_dtype, {n});
-    const float *const in = tensor("x", x, x_dtype, {n});
+    const Output d("dx", dx, dx_dtype, {n});
+    const Input dy("dout", dout, dout_dtype, {n});
+    const Input in("x", x, x_dtype, {n});
     parallel_slices(n, kUnit, threads_for(n, kGeluGrain), [&](int64_t begin, int64_t end) {
 #pragma omp simd
       for (int64_t i = begin; i < end; ++i) d[i] = dy[i] * gelu_derivative(in[i]);
     });
+    d.store();
   });
 }
 
 int32_t llmts_residual_forward(void *out, int32_t out_dtype, const void *a, int32_t a_dtype, const void *b,
                                int32_t b_dtype, int64_t n) {
   return guarded("residual_forward", {{"n", n}}, [&] {
-    float *const o = tensor("out", out, out_dtype, {n});
-    const float *const p = tensor("a", a, a_dtype, {n});
-    const float *const q = tensor("b", b, b_dtype, {n});
+    const Output o("out", out, out_dtype, {n});
+    const Input p("a", a, a_dtype, {n});
+    const Input q("b", b, b_dtype, {n});
     parallel_slices(n, kUnit, threads_for(n, kAddGrain), [&](int64_t begin, int64_t end) {
 #pragma omp simd
       for (int64_t i = begin; i < end; ++i) o[i] = p[i] + q[i];
     });
+    o.store();
   });
 }

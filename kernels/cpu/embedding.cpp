@@ -5,6 +5,7 @@
 // the sums are the same for any number of threads.
 #include <cinttypes>
 
+#include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/threads.h"
 
@@ -27,6 +28,16 @@ void add(float *out, const float *in, int64_t begin, int64_t end) {
   for (int64_t c = begin; c < end; ++c) out[c] += in[c];
 }
 
+float as_float(float value) { return value; }
+float as_float(Bf16 value) { return widened(value); }
+
+// Rows are looked up, not all of them widened: hence each precision as it lies.
+template <class T>
+void sum_rows(float *out, const T *token, const T *place, int64_t C) {
+#pragma omp simd
+  for (int64_t c = 0; c < C; ++c) out[c] = as_float(token[c]) + as_float(place[c]);
+}
+
 }  // namespace
 
 int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tokens, const void *wte, int32_t wte_dtype,
@@ -39,23 +50,28 @@ int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tok
                      {"maxT", maxT, Dim::Limit},
                      {"position", position, Dim::Limit}};
   return guarded("embedding_forward", dims, [&] {
-    float *const o = tensor("out", out, out_dtype, {B, T, C});
+    const Output o("out", out, out_dtype, {B, T, C});
     tensor("tokens", tokens, {B, T});
-    const float *const token_rows = tensor("wte", wte, wte_dtype, {V, C});
-    const float *const position_rows = tensor("wpe", wpe, wpe_dtype, {maxT, C});
+    check_dtype("wte", wte_dtype);
+    check_dtype("wpe", wpe_dtype);
+    if (wte_dtype != wpe_dtype) fail(LLMTS_UNSUPPORTED, "'wte' and 'wpe' have different dtypes");
     if (position > maxT - T)
       fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
            position, T, maxT);
-    check_tokens(tokens, B * T, V);
-    parallel_slices(B * T, 1, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const float *const token = token_rows + tokens[row] * C;
-        const float *const place = position_rows + (position + row % T) * C;
-        float *const sum = o + row * C;
-#pragma omp simd
-        for (int64_t c = 0; c < C; ++c) sum[c] = token[c] + place[c];
-      }
-    });
+    const auto run = [&](const auto *token_rows, const auto *position_rows) {
+      tensor("wte", token_rows, {V, C});
+      tensor("wpe", position_rows, {maxT, C});
+      check_tokens(tokens, B * T, V);
+      parallel_slices(B * T, 1, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row)
+          sum_rows(o + row * C, token_rows + tokens[row] * C, position_rows + (position + row % T) * C, C);
+      });
+    };
+    if (wte_dtype == LLMTS_BF16)
+      run(static_cast<const Bf16 *>(wte), static_cast<const Bf16 *>(wpe));
+    else
+      run(static_cast<const float *>(wte), static_cast<const float *>(wpe));
+    o.store();
   });
 }
 
@@ -64,7 +80,7 @@ int32_t llmts_embedding_backward(float *dwte, float *dwpe, const void *dout, int
   return guarded("embedding_backward", {{"B", B}, {"T", T}, {"C", C}, {"V", V, Dim::Limit}}, [&] {
     tensor("dwte", dwte, {V, C});
     tensor("dwpe", dwpe, {T, C});
-    const float *const dy = tensor("dout", dout, dout_dtype, {B, T, C});
+    const Input dy("dout", dout, dout_dtype, {B, T, C});
     tensor("tokens", tokens, {B, T});
     check_tokens(tokens, B * T, V);
     parallel_slices(C, 16, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
@@ -35,6 +36,11 @@ Statistics statistics(const float *x, int64_t C) {
 void normalise(float *out, const float *x, Statistics s, const float *weight, const float *bias, int64_t C) {
 #pragma omp simd
   for (int64_t c = 0; c < C; ++c) out[c] = (x[c] - s.mean) * s.rstd * weight[c] + bias[c];
+}
+
+void round_to_bf16(float *x, int64_t C) {
+#pragma omp simd
+  for (int64_t c = 0; c < C; ++c) x[c] = widened(narrowed(x[c]));
 }
 
 // dx of one row; adds the row's share into dweight and dbias. dresidual may be null.
@@ -67,12 +73,12 @@ int32_t llmts_layernorm_forward(void *out, int32_t out_dtype, float *mean, float
                                 const void *weight, int32_t weight_dtype, const void *bias, int32_t bias_dtype,
                                 int64_t N, int64_t C) {
   return guarded("layernorm_forward", {{"N", N}, {"C", C}}, [&] {
-    float *const o = tensor("out", out, out_dtype, {N, C});
+    const Output o("out", out, out_dtype, {N, C});
     optional_tensor("mean", mean, Shape{N});
     optional_tensor("rstd", rstd, Shape{N});
-    const float *const in = tensor("x", x, x_dtype, {N, C});
-    const float *const w = tensor("weight", weight, weight_dtype, {C});
-    const float *const b = tensor("bias", bias, bias_dtype, {C});
+    const Input in("x", x, x_dtype, {N, C});
+    const Input w("weight", weight, weight_dtype, {C});
+    const Input b("bias", bias, bias_dtype, {C});
     parallel_slices(N, 1, threads_for(N * C, kGrain), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const Statistics s = statistics(in + row * C, C);
@@ -81,6 +87,7 @@ int32_t llmts_layernorm_forward(void *out, int32_t out_dtype, float *mean, float
         normalise(o + row * C, in + row * C, s, w, b, C);
       }
     });
+    o.store();
   });
 }
 
@@ -89,25 +96,28 @@ int32_t llmts_residual_layernorm_forward(void *residual, int32_t residual_dtype,
                                          int32_t b_dtype, const void *weight, int32_t weight_dtype, const void *bias,
                                          int32_t bias_dtype, int64_t N, int64_t C) {
   return guarded("residual_layernorm_forward", {{"N", N}, {"C", C}}, [&] {
-    float *const sums = tensor("residual", residual, residual_dtype, {N, C});
-    float *const o = tensor("out", out, out_dtype, {N, C});
+    const Output sums("residual", residual, residual_dtype, {N, C});
+    const Output o("out", out, out_dtype, {N, C});
     optional_tensor("mean", mean, Shape{N});
     optional_tensor("rstd", rstd, Shape{N});
-    const float *const p = tensor("a", a, a_dtype, {N, C});
-    const float *const q = tensor("b", b, b_dtype, {N, C});
-    const float *const w = tensor("weight", weight, weight_dtype, {C});
-    const float *const shift = tensor("bias", bias, bias_dtype, {C});
+    const Input left("a", a, a_dtype, {N, C}), right("b", b, b_dtype, {N, C});
+    const float *const p = left, *const q = right;
+    const Input w("weight", weight, weight_dtype, {C});
+    const Input shift("bias", bias, bias_dtype, {C});
     parallel_slices(N, 1, threads_for(N * C, kGrain), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         float *const sum = sums + row * C;
 #pragma omp simd
         for (int64_t c = 0; c < C; ++c) sum[c] = p[row * C + c] + q[row * C + c];
+        if (residual_dtype == LLMTS_BF16) round_to_bf16(sum, C);  // what backward will read
         const Statistics s = statistics(sum, C);
         if (mean != nullptr) mean[row] = s.mean;
         if (rstd != nullptr) rstd[row] = s.rstd;
         normalise(o + row * C, sum, s, w, shift, C);
       }
     });
+    sums.store();
+    o.store();
   });
 }
 
@@ -116,15 +126,15 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
                                  int32_t x_dtype, const float *mean, const float *rstd, const void *weight,
                                  int32_t weight_dtype, int64_t N, int64_t C) {
   return guarded("layernorm_backward", {{"N", N}, {"C", C}}, [&] {
-    float *const d = tensor("dx", dx, dx_dtype, {N, C});
+    const Output d("dx", dx, dx_dtype, {N, C});
     tensor("dweight", dweight, {C});
     tensor("dbias", dbias, {C});
-    const float *const dy = tensor("dout", dout, dout_dtype, {N, C});
-    const float *const past = optional_tensor("dresidual", dresidual, dresidual_dtype, Shape{N, C});
-    const float *const in = tensor("x", x, x_dtype, {N, C});
+    const Input dy("dout", dout, dout_dtype, {N, C});
+    const Input past("dresidual", dresidual, dresidual_dtype, Shape{N, C}, Null::Allowed);
+    const Input in("x", x, x_dtype, {N, C});
     tensor("mean", mean, {N});
     tensor("rstd", rstd, {N});
-    const float *const w = tensor("weight", weight, weight_dtype, {C});
+    const Input w("weight", weight, weight_dtype, {C});
     // Each thread sums dweight and dbias over its rows; the partial sums are added up in the order of the threads.
     const int threads = threads_for(N * C, kGrain);
     const Scratch<float> partial({threads, 2, C});
@@ -141,5 +151,6 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
       for (int64_t c = 0; c < C; ++c) dweight[c] += dw[c];
       for (int64_t c = 0; c < C; ++c) dbias[c] += db[c];
     }
+    d.store();
   });
 }

@@ -86,14 +86,14 @@ int32_t llmts_alignment_gap(int64_t *bytes, const void *memory, int64_t alignmen
 // No layout of its own: weights are packed on the way into each product.
 int32_t llmts_packed_bytes(int64_t *bytes, int32_t weight_dtype, int64_t OC, int64_t C) {
   return guarded("packed_bytes", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}}, [&] {
-    check_fp32("weight", weight_dtype);
+    check_dtype("weight", weight_dtype);
     *tensor("bytes", bytes, {1}) = 0;
   });
 }
 
 int32_t llmts_pack(void *, const void *, int32_t weight_dtype, int64_t OC, int64_t C) {
   return guarded("pack", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}}, [&] {
-    check_fp32("weight", weight_dtype);
+    check_dtype("weight", weight_dtype);
     fail(LLMTS_UNSUPPORTED, "this library has no packed layout: llmts_packed_bytes is 0");
   });
 }

@@ -4,6 +4,7 @@
 //   dweight: dweight += doutᵀ · x
 //   dbias:   dbias += the sum of dout over rows
 // Bias, activation and its derivative are applied to each block of the product while it is in the cache.
+#include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/gemm.h"
 #include "cpu/scratch.h"
@@ -39,24 +40,26 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
                              const void *weight, int32_t weight_dtype, const void *packed, const void *bias,
                              int32_t bias_dtype, int32_t activation, int64_t N, int64_t C, int64_t OC) {
   return guarded("matmul_forward", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
-    float *const o = tensor("out", out, out_dtype, {N, OC});
-    float *const before = optional_tensor("pre", pre, pre_dtype, Shape{N, OC});
-    const float *const in = tensor("x", x, x_dtype, {N, C});
-    const float *const w = tensor("weight", weight, weight_dtype, {OC, C});
-    const float *const b = optional_tensor("bias", bias, bias_dtype, Shape{OC});
+    const Output o("out", out, out_dtype, {N, OC});
+    const Output before("pre", pre, pre_dtype, Shape{N, OC}, Null::Allowed);
+    const Input in("x", x, x_dtype, {N, C});
+    const Input w("weight", weight, weight_dtype, {OC, C});
+    const Input b("bias", bias, bias_dtype, Shape{OC}, Null::Allowed);
     check_not_packed(packed);
     if (activation != LLMTS_IDENTITY && activation != LLMTS_GELU)
       fail(LLMTS_INVALID_ARGUMENT, "activation is %d, expected 0 (identity) or 1 (GELU)", activation);
     const bool activate = activation == LLMTS_GELU;
     Epilogue epilogue;
     if (before != nullptr || b != nullptr || activate) {
-      epilogue = [=](const Block &block) {
+      epilogue = [&](const Block &block) {
         for (int64_t row = block.row; row < block.row_end; ++row)
           finish_row(o + row * OC, before == nullptr ? nullptr : before + row * OC, b, activate, block.column,
                      block.column_end);
       };
     }
     gemm(o, OC, Store::Overwrite, as_is(in, C), transposed(w, C), N, OC, C, epilogue);
+    o.store();
+    before.store();
   });
 }
 
@@ -64,14 +67,14 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
                             int32_t weight_dtype, const void *packed, const void *pre, int32_t pre_dtype, int64_t N,
                             int64_t C, int64_t OC) {
   return guarded("matmul_dinput", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
-    float *const d = tensor("dx", dx, dx_dtype, {N, C});
-    const float *const dy = tensor("dout", dout, dout_dtype, {N, OC});
-    const float *const w = tensor("weight", weight, weight_dtype, {OC, C});
-    const float *const before = optional_tensor("pre", pre, pre_dtype, Shape{N, C});
+    const Output d("dx", dx, dx_dtype, {N, C});
+    const Input dy("dout", dout, dout_dtype, {N, OC});
+    const Input w("weight", weight, weight_dtype, {OC, C});
+    const Input before("pre", pre, pre_dtype, Shape{N, C}, Null::Allowed);
     check_not_packed(packed);
     Epilogue epilogue;
     if (before != nullptr) {
-      epilogue = [=](const Block &block) {
+      epilogue = [&](const Block &block) {
         for (int64_t row = block.row; row < block.row_end; ++row) {
 #pragma omp simd
           for (int64_t c = row * C + block.column; c < row * C + block.column_end; ++c)
@@ -80,6 +83,7 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
       };
     }
     gemm(d, C, Store::Overwrite, as_is(dy, OC), as_is(w, C), N, C, OC, epilogue);
+    d.store();
   });
 }
 
@@ -87,8 +91,8 @@ int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtyp
                              int64_t N, int64_t C, int64_t OC) {
   return guarded("matmul_dweight", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     tensor("dweight", dweight, {OC, C});
-    const float *const dy = tensor("dout", dout, dout_dtype, {N, OC});
-    const float *const in = tensor("x", x, x_dtype, {N, C});
+    const Input dy("dout", dout, dout_dtype, {N, OC});
+    const Input in("x", x, x_dtype, {N, C});
     gemm(dweight, C, Store::Add, transposed(dy, OC), as_is(in, C), OC, C, N);
   });
 }
@@ -96,7 +100,7 @@ int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtyp
 int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int64_t N, int64_t OC) {
   return guarded("matmul_dbias", {{"N", N}, {"OC", OC}}, [&] {
     tensor("dbias", dbias, {OC});
-    const float *const dy = tensor("dout", dout, dout_dtype, {N, OC});
+    const Input dy("dout", dout, dout_dtype, {N, OC});
     // Each thread sums its own rows, in order; the partial sums are added up in the order of the threads.
     const int threads = threads_for(N * OC, kGrain);
     const Scratch<float> partial({threads, OC});

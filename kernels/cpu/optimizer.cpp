@@ -2,10 +2,12 @@
 //   g = grads · grad_scale;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
 //   params = params (1 - learning_rate · weight_decay) - learning_rate · mhat / (sqrt(vhat) + eps)
 //   mhat = m / (1 - beta1^step);  vhat = v / (1 - beta2^step)
-// One pass over params, grads, m and v: the step is bound by memory.
+// One pass over params, grads, m and v: the step is bound by memory. bf16 params are rounded in that pass, block by
+// block.
 #include <cinttypes>
 #include <cmath>
 
+#include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
@@ -39,6 +41,42 @@ void update(float *params, const float *grads, float *m, float *v, const Step &s
     m[i] = mean;
     v[i] = square;
     params[i] = params[i] * keep - s.rate * mean / (std::sqrt(square) * s.root_correction2 + s.eps);
+  }
+}
+
+// Uniform bits from a number: splitmix64 (Steele, Lea and Flood 2014).
+uint64_t mixed(uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+// Rounds up or down with probabilities that keep the mean: 16 random bits are added below bf16's last, then cut off.
+Bf16 rounded_stochastically(float value, uint64_t random) {
+  if (!std::isfinite(value)) return narrowed(value);
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return {static_cast<uint16_t>((bits + (random & 0xffff)) >> 16)};
+}
+
+// As update(), for bf16 params: of `master` the elements, or, where it is null, of params themselves. key is that of
+// the random bits of this step.
+void update_bf16(Bf16 *params, float *master, const float *grads, float *m, float *v, const Step &s, float keep,
+                 uint64_t key, int64_t begin, int64_t end) {
+  constexpr int64_t kBlock = 1024;  // stays in the first-level cache
+  float wide[kBlock];
+  for (int64_t first = begin; first < end; first += kBlock) {
+    const int64_t count = std::min(kBlock, end - first);
+    if (master != nullptr) {
+      update(master, grads, m, v, s, keep, first, first + count);
+      narrow(params + first, master + first, count);
+      continue;
+    }
+    widen(wide, params + first, count);
+    update(wide, grads + first, m + first, v + first, s, keep, 0, count);
+    for (int64_t i = 0; i < count; ++i)
+      params[first + i] = rounded_stochastically(wide[i], mixed(key + static_cast<uint64_t>(first + i)));
   }
 }
 
@@ -78,10 +116,14 @@ int32_t llmts_global_norm(double *norm, const float *grads, int64_t n) {
 
 int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const float *grads, float *m, float *v,
                     const int64_t *segments, int64_t S, int64_t n, float learning_rate, float beta1, float beta2,
-                    float eps, float weight_decay, float grad_scale, int64_t step, int64_t /*seed*/) {
+                    float eps, float weight_decay, float grad_scale, int64_t step, int64_t seed) {
   return guarded("adamw", {{"S", S}, {"n", n}, {"step", step, Dim::Limit}}, [&] {
-    float *const p = tensor("params", params, params_dtype, {n});
-    if (master != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'master' is not null, but params are fp32 themselves");
+    check_dtype("params", params_dtype);
+    const bool is_bf16 = params_dtype == LLMTS_BF16;
+    check_tensor("params", params, is_bf16 ? sizeof(Bf16) : sizeof(float), {n});
+    if (master != nullptr && !is_bf16)
+      fail(LLMTS_INVALID_ARGUMENT, "'master' is not null, but params are fp32 themselves");
+    optional_tensor("master", master, Shape{n});
     tensor("grads", grads, {n});
     tensor("m", m, {n});
     tensor("v", v, {n});
@@ -103,12 +145,17 @@ int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const flo
                             eps,
                             grad_scale};
     const float decayed = static_cast<float>(1.0 - static_cast<double>(learning_rate) * weight_decay);
+    const uint64_t key = mixed(mixed(static_cast<uint64_t>(seed)) + static_cast<uint64_t>(step));
     parallel(threads_for(elements, kGrain), [&](int part, int parts) {
       for (int64_t index = 0; index < S; ++index) {
         const Segment segment = segment_at(segments, index, n);
         const Range range = slice(segment.count, part, parts, 16);
-        update(p + segment.first, grads + segment.first, m + segment.first, v + segment.first, constants,
-               segment.decays ? decayed : 1.0f, range.begin, range.end);
+        const float keep = segment.decays ? decayed : 1.0f;
+        const int64_t begin = segment.first + range.begin, end = segment.first + range.end;
+        if (is_bf16)
+          update_bf16(static_cast<Bf16 *>(params), master, grads, m, v, constants, keep, key, begin, end);
+        else
+          update(static_cast<float *>(params), grads, m, v, constants, keep, begin, end);
       }
     });
   });

@@ -89,6 +89,32 @@ Deno.test("llmts train learns, and its losses do not depend on validation and sa
   });
 });
 
+Deno.test("llmts train in bf16 keeps fp32 weights, or without them writes bf16 ones", async () => {
+  await inSmallFolder(async (folder) => {
+    const run = [
+      ...SMALL_RUN,
+      "--precision",
+      "bf16",
+      "--steps",
+      "25",
+      "--val-every",
+      "0",
+      "--sample-every",
+      "25",
+    ];
+    for (const [masterWeights, stored] of [["yes", "fp32"], ["no", "bf16"]] as const) {
+      const result = await llmts(folder, [...run, "--master-weights", masterWeights, "--sample-tokens", "3"]);
+      assertEquals([result.code, result.stderr], [0, ""]);
+      const [first, last] = [losses(result)[0]!, losses(result).at(-1)!];
+      assert(last < first - 1, `${first} -> ${last}`);
+      assertEquals(readCheckpointHeader(join(folder, "out", "model_00000025.bin")), {
+        config: SMALL,
+        stored,
+      });
+    }
+  });
+});
+
 Deno.test("llmts train goes on from the newest checkpoint in a folder", async () => {
   await inSmallFolder(async (folder) => {
     const steps = ["--val-every", "0", "--sample-every", "0"];

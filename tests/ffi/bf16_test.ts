@@ -1,0 +1,298 @@
+/**
+ * Ops in bf16: the same inputs, rounded to bf16, through the op in both precisions. The bf16 op computes in fp32 and rounds
+ * its outputs once, so they are the fp32 op's outputs rounded; what is summed up in fp32 is equal.
+ */
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import type { Device } from "../../ffi/device.ts";
+import type { Ops } from "../../ffi/ops.ts";
+import { elements, float32, int32, type Tensor } from "../../ffi/tensor.ts";
+import { bf16ToFp32, fp32ToBf16 } from "../../src/bfloat16.ts";
+import { Random } from "../../src/random.ts";
+import { TEST_DEVICES } from "../devices.ts";
+
+const bits = (tensor: Tensor): Uint16Array =>
+  new Uint16Array(tensor.memory.buffer, tensor.memory.byteOffset, elements(tensor.shape));
+
+function widened(tensor: Tensor): Float32Array {
+  if (tensor.dtype === "fp32") return float32(tensor);
+  const wide = new Float32Array(elements(tensor.shape));
+  bf16ToFp32(wide, bits(tensor));
+  return wide;
+}
+
+/** Makes the tensors of one run in one precision: the same numbers in both, all of which bf16 holds. */
+interface Maker {
+  normal(...shape: number[]): Tensor;
+  /** fp32 in both. */
+  fp32(...shape: number[]): Tensor;
+  ids(limit: number, ...shape: number[]): Tensor;
+}
+
+function maker(device: Device, dtype: "fp32" | "bf16"): Maker {
+  const random = new Random(11);
+  return {
+    normal(...shape): Tensor {
+      const values = new Float32Array(elements(shape));
+      random.normal(values);
+      const rounded = new Uint16Array(values.length);
+      fp32ToBf16(rounded, values);
+      const tensor = device.tensor(dtype, shape);
+      if (dtype === "bf16") bits(tensor).set(rounded);
+      else bf16ToFp32(float32(tensor), rounded);
+      return tensor;
+    },
+    fp32: (...shape) => device.tensor("fp32", shape),
+    ids(limit, ...shape): Tensor {
+      const tensor = device.tensor("int32", shape);
+      int32(tensor).forEach((_, i, ids) => ids[i] = random.randint32() % limit);
+      return tensor;
+    },
+  };
+}
+
+/** Each runs one op and returns what it wrote. */
+const RUNS: Readonly<Record<string, (ops: Ops, make: Maker) => Tensor[]>> = {
+  embedding(ops, make): Tensor[] {
+    const out = make.normal(2, 5, 17);
+    ops.embedding(out, make.ids(40, 2, 5), make.normal(40, 17), make.normal(9, 17), 40, 3);
+    return [out];
+  },
+  embeddingBackward(ops, make): Tensor[] {
+    const [dwte, dwpe] = [make.fp32(40, 17), make.fp32(9, 17)];
+    ops.embeddingBackward(dwte, dwpe, make.normal(2, 5, 17), make.ids(40, 2, 5), 40);
+    return [dwte, dwpe];
+  },
+  layernorm(ops, make): Tensor[] {
+    const [out, mean, rstd] = [make.normal(7, 33), make.fp32(7), make.fp32(7)];
+    ops.layernorm(out, mean, rstd, make.normal(7, 33), make.normal(33), make.normal(33));
+    return [out, mean, rstd];
+  },
+  layernormBackward(ops, make): Tensor[] {
+    const [dx, dweight, dbias] = [make.normal(7, 33), make.fp32(33), make.fp32(33)];
+    const [mean, rstd] = [make.fp32(7), make.fp32(7)];
+    float32(rstd).fill(1);
+    const [dout, dresidual, x] = [make.normal(7, 33), make.normal(7, 33), make.normal(7, 33)];
+    ops.layernormBackward(dx, dweight, dbias, dout, dresidual, x, mean, rstd, make.normal(33));
+    return [dx, dweight, dbias];
+  },
+  matmul(ops, make): Tensor[] {
+    const out = make.normal(19, 35);
+    ops.matmul(out, make.normal(19, 65), make.normal(35, 65), make.normal(35));
+    return [out];
+  },
+  "matmul of one row"(ops, make): Tensor[] {
+    const out = make.normal(1, 1000);
+    ops.matmul(out, make.normal(1, 65), make.normal(1000, 65), null);
+    return [out];
+  },
+  "matmul to fp32"(ops, make): Tensor[] {
+    const out = make.fp32(5, 35);
+    ops.matmul(out, make.normal(5, 65), make.normal(35, 65), null);
+    return [out];
+  },
+  matmulGelu(ops, make): Tensor[] {
+    const [out, pre] = [make.normal(19, 35), make.normal(19, 35)];
+    ops.matmulGelu(out, pre, make.normal(19, 65), make.normal(35, 65), make.normal(35));
+    return [out, pre];
+  },
+  matmulDinput(ops, make): Tensor[] {
+    const dx = make.normal(19, 35);
+    ops.matmulDinput(dx, make.normal(19, 65), make.normal(65, 35), make.normal(19, 35));
+    return [dx];
+  },
+  "matmulDweight and matmulDbias"(ops, make): Tensor[] {
+    const [dweight, dbias, dout] = [make.fp32(35, 65), make.fp32(35), make.normal(19, 35)];
+    ops.matmulDweight(dweight, dout, make.normal(19, 65));
+    ops.matmulDbias(dbias, dout);
+    return [dweight, dbias];
+  },
+  attention(ops, make): Tensor[] {
+    const [out, lse] = [make.normal(2, 70, 12), make.fp32(2, 3, 70)];
+    ops.attention(out, lse, make.normal(2, 70, 36), 3);
+    return [out, lse];
+  },
+  attentionBackward(ops, make): Tensor[] {
+    const [dqkv, lse, qkv, out] = [
+      make.normal(2, 70, 36),
+      make.fp32(2, 3, 70),
+      make.normal(2, 70, 36),
+      make.normal(2, 70, 12),
+    ];
+    float32(lse).fill(5);
+    ops.attentionBackward(dqkv, make.normal(2, 70, 12), out, lse, qkv, 3);
+    return [dqkv];
+  },
+  attentionCached(ops, make): Tensor[] {
+    const [out, keys, values] = [make.normal(2, 3, 12), make.normal(2, 3, 9, 4), make.normal(2, 3, 9, 4)];
+    ops.attentionCached(out, keys, values, make.normal(2, 3, 36), 4);
+    return [out, keys, values];
+  },
+  gelu(ops, make): Tensor[] {
+    const [out, dx, x] = [make.normal(131), make.normal(131), make.normal(131)];
+    ops.gelu(out, x);
+    ops.geluBackward(dx, make.normal(131), x);
+    return [out, dx];
+  },
+  residual(ops, make): Tensor[] {
+    const out = make.normal(131);
+    ops.residual(out, make.normal(131), make.normal(131));
+    return [out];
+  },
+  classifier(ops, make): Tensor[] {
+    const [losses, dx, dwte, x] = [make.fp32(9), make.normal(9, 17), make.fp32(80, 17), make.normal(9, 17)];
+    ops.classifier(losses, dx, dwte, x, make.normal(80, 17), make.ids(65, 9), 65, 1 / 8);
+    return [losses, dx, dwte];
+  },
+};
+
+for (const device of TEST_DEVICES) {
+  for (const [name, run] of Object.entries(RUNS)) {
+    Deno.test(`${name} in bf16 is that in fp32, rounded once (${device.name})`, () => {
+      const opened = device.open();
+      const [wide, narrow] = (["fp32", "bf16"] as const).map((dtype) =>
+        run(opened.ops, maker(opened, dtype))
+      );
+      narrow!.forEach((tensor, index) => {
+        const expected = float32(wide![index]!);
+        const rounded = new Uint16Array(expected.length);
+        fp32ToBf16(rounded, expected);
+        // Sums may be taken in another order, which moves a result across the middle between two bf16 now and then.
+        if (tensor.dtype === "bf16") {
+          const off = bits(tensor).reduce(
+            (most, value, i) => Math.max(most, Math.abs(value - rounded[i]!)),
+            0,
+          );
+          const different = bits(tensor).filter((value, i) => value !== rounded[i]).length;
+          assert(
+            off <= 1 && different <= expected.length / 20,
+            `output ${index}: ${different} differ, by up to ${off} ulp`,
+          );
+        } else {
+          float32(tensor).forEach((value, i) => {
+            assertAlmostEquals(
+              value,
+              expected[i]!,
+              1e-5 * Math.max(1, Math.abs(expected[i]!)),
+              `output ${index}[${i}]`,
+            );
+          });
+        }
+      });
+    });
+  }
+
+  Deno.test(`residualLayernorm normalises the sum that it stores in bf16 (${device.name})`, () => {
+    const opened = device.open();
+    const make = maker(opened, "bf16");
+    const [sum, out, again] = [make.normal(7, 33), make.normal(7, 33), make.normal(7, 33)];
+    const [weight, bias, a, b] = [make.normal(33), make.normal(33), make.normal(7, 33), make.normal(7, 33)];
+    opened.ops.residualLayernorm(sum, out, null, null, a, b, weight, bias);
+    opened.ops.layernorm(again, null, null, sum, weight, bias);
+    assertEquals(bits(out), bits(again));
+  });
+
+  Deno.test(`convert rounds every number as src/bfloat16.ts does (${device.name})`, () => {
+    const opened = device.open();
+    // Each bf16, the fp32 numbers next to it, those next to the middle to the next one, and the middle.
+    const pattern = Uint32Array.from({ length: 65536 * 6 }, (_, i) => {
+      const low = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff][i % 6]!;
+      return ((Math.floor(i / 6) << 16) | low) >>> 0;
+    });
+    const wide = opened.tensor("fp32", [pattern.length]);
+    new Uint32Array(wide.memory.buffer, wide.memory.byteOffset, pattern.length).set(pattern);
+    const narrow = opened.tensor("bf16", [pattern.length]);
+    opened.ops.convert(narrow, wide);
+    const expected = new Uint16Array(pattern.length);
+    fp32ToBf16(expected, float32(wide));
+    assertEquals(bits(narrow), expected);
+    const back = opened.tensor("fp32", [pattern.length]);
+    opened.ops.convert(back, narrow);
+    const words = new Uint32Array(back.memory.buffer, back.memory.byteOffset, pattern.length);
+    assert(words.every((word, i) => word === expected[i]! << 16 >>> 0));
+  });
+
+  Deno.test(`adamw rounds bf16 parameters from the master copy (${device.name})`, () => {
+    const opened = device.open();
+    const n = 5003;
+    const constants = {
+      learningRate: 1e-2,
+      beta1: 0.9,
+      beta2: 0.999,
+      eps: 1e-8,
+      weightDecay: 0.1,
+      gradScale: 0.5,
+    };
+    const segments = BigInt64Array.of(0n, 3001n, 1n, 3010n, BigInt(n - 3010), 0n);
+    const make = maker(opened, "fp32");
+    const [params, master, grads] = [make.normal(n), make.fp32(n), make.normal(n)];
+    float32(master).set(float32(params));
+    const narrow = opened.tensor("bf16", [n]);
+    opened.ops.convert(narrow, master);
+    const moments = Array.from({ length: 4 }, () => make.fp32(n)) as [Tensor, Tensor, Tensor, Tensor];
+    for (let step = 1; step <= 3; step++) {
+      opened.ops.adamw(params, null, grads, moments[0], moments[1], segments, { ...constants, step });
+      opened.ops.adamw(narrow, master, grads, moments[2], moments[3], segments, { ...constants, step });
+    }
+    assertEquals(float32(master), float32(params));
+    assertEquals(float32(moments[3]), float32(moments[1]));
+    const rounded = opened.tensor("bf16", [n]);
+    opened.ops.convert(rounded, master);
+    assertEquals(bits(narrow), bits(rounded));
+  });
+
+  Deno.test(`adamw without a master copy rounds to either neighbour and keeps the mean (${device.name})`, () => {
+    const opened = device.open();
+    const n = 40_000;
+    const constants = {
+      learningRate: 1e-3,
+      beta1: 0.9,
+      beta2: 0.999,
+      eps: 1e-8,
+      weightDecay: 0,
+      gradScale: 1,
+      step: 1,
+    };
+    const run = (seed: number): Tensor => {
+      const [params, grads] = [opened.tensor("bf16", [n]), opened.tensor("fp32", [n])];
+      bits(params).fill(0x3f80); // 1
+      float32(grads).fill(1);
+      const [m, v] = [opened.tensor("fp32", [n]), opened.tensor("fp32", [n])];
+      opened.ops.adamw(params, null, grads, m, v, BigInt64Array.of(0n, BigInt(n), 1n), {
+        ...constants,
+        seed,
+      });
+      return params;
+    };
+    // AdamW's first step is the learning rate: 0.999, between 1 and the bf16 below it, 1 - 2^-8.
+    const values = widened(run(7));
+    assertEquals([...new Set(values)].sort(), [1 - 2 ** -8, 1]);
+    const mean = values.reduce((sum, value) => sum + value, 0) / n;
+    assertAlmostEquals(mean, 0.999, 4 * 2 ** -8 * 0.5 / Math.sqrt(n));
+    assertEquals(bits(run(7)), bits(run(7)));
+    assert(bits(run(8)).some((value, i) => value !== bits(run(7))[i]));
+  });
+}
+
+Deno.test("stochastic rounding does not depend on the number of threads", () => {
+  const results = TEST_DEVICES.map((device) => {
+    const opened = device.open();
+    const n = 300_000;
+    const make = maker(opened, "bf16");
+    const [params, m, v, grads] = [make.normal(n), make.fp32(n), make.fp32(n), make.fp32(n)];
+    float32(grads).fill(0.5);
+    opened.ops.adamw(params, null, grads, m, v, BigInt64Array.of(0n, BigInt(n), 1n), {
+      ...{
+        learningRate: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weightDecay: 0,
+        gradScale: 1,
+        step: 1,
+        seed: 3,
+      },
+    });
+    return bits(params);
+  });
+  for (const result of results) assertEquals(result, results[0]);
+});
