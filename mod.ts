@@ -41,6 +41,12 @@ export { END_OF_TEXT, type GPT2Config, presetConfig, PRESETS } from "./src/confi
 export { FileError, LlmtsError, UsageError } from "./src/errors.ts";
 export { createDecoder, type Decoder, generate, type GenerateOptions } from "./src/generate.ts";
 export { newestCheckpoint, readCheckpoint, writeCheckpoint } from "./src/io/checkpoint.ts";
+export {
+  type DebugState,
+  type DebugStateSource,
+  openDebugState,
+  writeDebugState,
+} from "./src/io/debug_state.ts";
 export { writeHuggingFaceFile, writeHuggingFaceFolder } from "./src/io/hugging_face.ts";
 export { type Batch, DataLoader, validationBatches } from "./src/io/loader.ts";
 export { gpt2Tokenizer, type StreamDecoder, streamDecoder, type Tokenizer } from "./src/io/tokenizer.ts";
@@ -51,3 +57,5 @@ export { type Model, type Precision } from "./src/model.ts";
 export { parameterCount, type Parameters } from "./src/parameters.ts";
 export { sampleToken, type SamplingOptions } from "./src/sampler.ts";
 export { createTrainer, type StepResult, type Trainer, type TrainerOptions } from "./src/trainer.ts";
+export { type Verification, verify, type VerifyOptions } from "./src/verify.ts";
+export { type ExpectedLosses, findExpectedLosses } from "./src/verify/expected_losses.ts";

@@ -116,9 +116,10 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
       `The model "${source}" has a vocabulary of ${config.V} tokens; text can be sampled with GPT-2's ${GPT2_VOCABULARY} only`,
     );
   }
+  const device = openEngine(flags);
   checkMemory(
     memoryPlan(config, { B: 1, T: config.maxT, training: false }),
-    undefined,
+    device.freeMemory(),
     "take a smaller --model",
   );
   const tokenizer = await gpt2Tokenizer();
@@ -131,7 +132,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   const seed = flags.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   if (flags.seed === undefined && flags.temperature > 0) notice(`seed: ${seed}`);
 
-  const model = loadModel(source, openEngine(flags), { precision: flags.precision, keepMaster: false });
+  const model = loadModel(source, device, { precision: flags.precision, keepMaster: false });
   const { tokens, temperature, topK, topP } = flags;
   const output = openText();
   const decoded = streamDecoder(tokenizer);

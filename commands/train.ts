@@ -190,7 +190,8 @@ async function train(flags: Flags, log: Log): Promise<number> {
   checkSequenceLength(T, source, config);
   const keepMaster = flags.masterWeights === "yes";
   const memory = memoryPlan(config, { B, T, precision, keepMaster });
-  checkMemory(memory);
+  const device = openEngine(flags);
+  checkMemory(memory, device.freeMemory());
   const data = await chooseData(flags);
   using reader = new TokenReader(data.train, config.V);
   const loader = new DataLoader(reader, B, T);
@@ -200,7 +201,6 @@ async function train(flags: Flags, log: Log): Promise<number> {
   const valTokens = flags.valBatches === 0 ? Infinity : flags.valBatches * B * T;
   await makeFolder(flags.out);
 
-  const device = openEngine(flags);
   const model = loadModel(source, device, { seed: flags.seed, precision, keepMaster });
   const trainer = createTrainer(model, { B, T, weightDecay: flags.weightDecay, roundingSeed: flags.seed });
   const learningRate = flags.learningRate ?? LEARNING_RATE[isPreset(source) ? "scratch" : "checkpoint"];

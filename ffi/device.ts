@@ -4,9 +4,11 @@
  * @module
  */
 import { LlmtsError, UsageError } from "../src/errors.ts";
-import { type DeviceInfo, type Library, loadLibrary } from "./library.ts";
+import { openCuda } from "./cuda.ts";
+import { type DeviceInfo, findCudaLibrary, type Library, loadLibrary } from "./library.ts";
+import type { Memory } from "./memory.ts";
 import { createOps, type Ops } from "./ops.ts";
-import { type DType, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
+import { type DType, float32, hostBytes, int32, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
 
 /** Where arithmetic can run. `auto` takes the best there is. */
 export const DEVICES = ["auto", "cpu", "cuda"] as const;
@@ -14,15 +16,25 @@ export type DeviceName = typeof DEVICES[number];
 
 /** See the module. */
 export interface Device {
-  readonly kind: "cpu";
+  readonly kind: "cpu" | "cuda";
   readonly library: Library;
   readonly ops: Ops;
+  /** The device whose memory TypeScript owns: this one, or the CPU beside a GPU. Files are read and written there. */
+  readonly host: Device;
   /** What the library says of itself now. */
   info(): DeviceInfo;
+  /** Bytes of memory that are free now. */
+  freeMemory(): number;
   /** Zeroed memory, aligned to 64 bytes. @throws {LlmtsError} there is not that much */
-  allocate(bytes: number): Uint8Array<ArrayBuffer>;
+  allocate(bytes: number): Memory;
   /** A zeroed tensor in memory of its own. */
   tensor(dtype: DType, shape: readonly number[]): Tensor;
+  /** An fp32 tensor's elements, when the ops before are done: its own memory on the host, a copy of it elsewhere. */
+  read(tensor: Tensor): Float32Array<ArrayBuffer>;
+  /** The elements of an int32 tensor as they were last written: no op writes ids, so that this waits for none. */
+  readIds(tensor: Tensor): Int32Array<ArrayBuffer>;
+  /** Sets a tensor's elements, which are of the array's type. */
+  write(tensor: Tensor, values: Float32Array | Int32Array): void;
 }
 
 /** A cache line, and the widest vector: every buffer and every tensor in one starts on a multiple of it. */
@@ -33,21 +45,36 @@ export function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
+/** What {@linkcode openDevice} takes. */
+export interface DeviceOptions {
+  /** Default `auto`: the GPU where there is a library for it, a driver and a GPU, else the CPU. */
+  readonly device?: DeviceName | undefined;
+  /** File or folder of the kernel library, see {@linkcode loadLibrary}. With `auto` it is the CPU's. */
+  readonly library?: string | undefined;
+  /** How many threads the CPU's kernels use, for the whole process; default: the processors it may run on. */
+  readonly threads?: number | undefined;
+}
+
 /**
  * Opens a device.
  *
- * @param options.library file or folder of the kernel library, see {@linkcode loadLibrary}
- * @param options.threads how many threads kernels use, for the whole process; default: the processors it may run on
  * @throws {LlmtsError} no library, or the device can't be used
  */
-export function openDevice(
-  options: { device?: DeviceName; library?: string | undefined; threads?: number | undefined } = {},
-): Device {
-  if (options.device === "cuda") {
-    throw new LlmtsError("This build of llmts has no CUDA library", { hint: "use --device cpu" });
+export function openDevice({ device = "auto", library, threads }: DeviceOptions = {}): Device {
+  if (device === "cuda") return openCuda(openCpu(undefined, threads), library);
+  const cpu = openCpu(library, threads);
+  const named = library ?? Deno.env.get("LLMTS_LIBRARY_PATH");
+  if (device === "cpu" || named !== undefined || findCudaLibrary().file === undefined) return cpu;
+  try {
+    return openCuda(cpu);
+  } catch (error) {
+    if (error instanceof LlmtsError) return cpu; // no driver, no GPU
+    throw error;
   }
-  const library = loadLibrary(options.library);
-  const { threads = 0 } = options;
+}
+
+function openCpu(path: string | undefined, threads = 0): Device {
+  const library = loadLibrary(path);
   if (!Number.isInteger(threads) || threads < 0 || threads > 1024) {
     throw new UsageError(`The number of threads is ${threads}, expected 1 … 1024, or 0 for all processors`);
   }
@@ -70,12 +97,22 @@ export function openDevice(
     library.call("llmts_zero", {}, memory, BigInt(bytes));
     return memory;
   };
-  return {
+  const cpu: Device = {
     kind: "cpu",
     library,
     ops: createOps(library),
+    get host(): Device {
+      return cpu;
+    },
     info: () => library.info(),
+    freeMemory: () => Deno.systemMemoryInfo().available,
     allocate,
     tensor: (dtype, shape) => tensorAt(allocate(tensorBytes(dtype, shape)), 0, dtype, shape),
+    read: float32,
+    readIds: int32,
+    write(tensor, values): void {
+      hostBytes(tensor).set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    },
   };
+  return cpu;
 }

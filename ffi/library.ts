@@ -5,13 +5,15 @@
  */
 import { dirname, fromFileUrl, join, resolve } from "@std/path";
 import { LlmtsError, UsageError } from "../src/errors.ts";
+import { DEVICE_SYMBOLS, deviceInterface } from "./device_symbols.ts";
+import type { DeviceMemory } from "./memory.ts";
+import { ABI_VERSION, SYMBOLS } from "./symbols.ts";
 import { describe, type Tensor } from "./tensor.ts";
-import { ABI_VERSION, type SymbolName, SYMBOLS } from "./symbols.ts";
 
 /** What a library says of itself and its machine (llmts_device_info). */
 export interface DeviceInfo {
   readonly device: string;
-  /** What the library was built for: `x86-64-v2` … `x86-64-v4`, `aarch64`. */
+  /** What the library was built for: `x86-64-v2` … `x86-64-v4`, `aarch64`, `cuda`, or `emulated`, `cuda` without a GPU. */
   readonly variant: string;
   /** The highest x86-64 level the machine runs, 1 … 4; 0 on other machines. */
   readonly level: number;
@@ -19,18 +21,32 @@ export interface DeviceInfo {
   readonly threads: number;
 }
 
-type Native = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+type Native<Symbols extends Deno.ForeignLibraryInterface> = Deno.DynamicLibrary<Symbols>["symbols"];
+
+/** Parameters of a function: where it takes a pointer, a view of host memory or the device's own. */
+type Arguments<Parameters extends readonly unknown[]> = {
+  [Index in keyof Parameters]: Parameters[Index] extends number | bigint ? Parameters[Index]
+    : Parameters[Index] | DeviceMemory;
+};
+
+type Call<Symbols extends Deno.ForeignLibraryInterface> = <Name extends keyof Symbols & string>(
+  name: Name,
+  tensors: Readonly<Record<string, Tensor | null>>,
+  ...parameters: Native<Symbols>[Name] extends (...parameters: infer P) => unknown ? Arguments<P> : never
+) => void;
 
 /** A loaded kernel library. */
 export interface Library {
   readonly path: string;
   /** Calls a function; `tensors`, by name, are only for the words of a {@linkcode KernelError}. */
-  readonly call: <Name extends SymbolName>(
-    name: Name,
-    tensors: Readonly<Record<string, Tensor | null>>,
-    ...parameters: Parameters<Native[Name]>
-  ) => void;
+  readonly call: Call<typeof SYMBOLS>;
   info(): DeviceInfo;
+}
+
+/** A loaded library of a device with memory of its own. */
+export interface DeviceLibrary extends Library {
+  /** As `call`, for the functions of kernels/abi_device.h. */
+  readonly callDevice: Call<typeof DEVICE_SYMBOLS>;
 }
 
 const STATUS: Readonly<Record<number, string>> = {
@@ -44,6 +60,8 @@ const STATUS: Readonly<Record<number, string>> = {
 /** A kernel refused its arguments or failed: the op, why, and the shapes it was given. */
 export class KernelError extends LlmtsError {
   override name = "KernelError";
+  /** The library's words without the op and its dimensions. */
+  readonly reason: string;
 
   constructor(
     readonly op: string,
@@ -53,6 +71,7 @@ export class KernelError extends LlmtsError {
   ) {
     const given = Object.entries(tensors).map(([name, tensor]) => `${name} ${describe(tensor)}`).join(", ");
     super(`${op} failed (${STATUS[status] ?? `status ${status}`}): ${text}${given && ` [${given}]`}`);
+    this.reason = text.replace(/^\w+\(.*?\): /, "");
   }
 }
 
@@ -63,9 +82,9 @@ const VARIANTS: readonly { level: number; suffix: string }[] = [
   { level: 4, suffix: "_v4" },
 ];
 
-function libraryFile(suffix: string): string {
+function libraryFile(suffix: string, kind: "cpu" | "cuda" = "cpu"): string {
   const extension = { darwin: "dylib", windows: "dll" }[Deno.build.os as string] ?? "so";
-  return `${Deno.build.os === "windows" ? "" : "lib"}llmts_cpu${suffix}.${extension}`;
+  return `${Deno.build.os === "windows" ? "" : "lib"}llmts_${kind}${suffix}.${extension}`;
 }
 
 /** Folders that may hold the libraries, in the order they are tried, with the reason each is. */
@@ -127,14 +146,34 @@ export function loadLibrary(path?: string): Library {
   return best === undefined ? base : open(join(folder, libraryFile(best.suffix)));
 }
 
-function open(path: string): Library {
-  const known = loaded.get(path);
-  if (known !== undefined) return known;
-  const load = <Symbols extends Deno.ForeignLibraryInterface>(
-    symbols: Symbols,
-  ): Deno.DynamicLibrary<Symbols>["symbols"] => {
+/**
+ * Loads the CUDA library, looked for as the CPU library is.
+ *
+ * @throws {LlmtsError} none was found (all tried paths are named), or it is of another ABI version
+ */
+export function loadCudaLibrary(path?: string): DeviceLibrary {
+  const found = findCudaLibrary(path);
+  if (found.file !== undefined) return openDeviceLibrary(found.file);
+  const tried = found.tried.map((file) => `"${file}"`).join(", ");
+  throw new LlmtsError(`No CUDA library was found; tried ${tried}`, {
+    hint: "install the CUDA toolkit (nvcc) and run `deno task build`, or use --device cpu",
+  });
+}
+
+/** Where the CUDA library is, if it was built. */
+export function findCudaLibrary(path?: string): { file: string | undefined; tried: readonly string[] } {
+  const asked = path ?? Deno.env.get("LLMTS_LIBRARY_PATH");
+  if (asked !== undefined && isFile(asked)) return { file: resolve(asked), tried: [] };
+  const folders = asked === undefined ? libraryFolders() : [resolve(asked)];
+  const tried = folders.map((folder) => join(folder, libraryFile("", "cuda")));
+  return { file: tried.find(isFile), tried };
+}
+
+/** Opens a library whose version fits, with the functions of `symbols`. */
+function openNative(path: string, symbols: Deno.ForeignLibraryInterface): Record<string, NativeFunction> {
+  const load = (symbols: Deno.ForeignLibraryInterface): Record<string, NativeFunction> => {
     try {
-      return Deno.dlopen(path, symbols).symbols;
+      return Deno.dlopen(path, symbols).symbols as unknown as Record<string, NativeFunction>;
     } catch (cause) {
       throw new LlmtsError(`The kernel library "${path}" can't be loaded: ${(cause as Error).message}`, {
         cause,
@@ -144,7 +183,7 @@ function open(path: string): Library {
     }
   };
   // The version first: a library of another one may lack functions.
-  const version = load({ llmts_abi_version: SYMBOLS.llmts_abi_version }).llmts_abi_version();
+  const version = load({ llmts_abi_version: SYMBOLS.llmts_abi_version }).llmts_abi_version!();
   if (version !== ABI_VERSION) {
     throw new LlmtsError(
       `The kernel library "${path}" has ABI version ${version}; this llmts needs ${ABI_VERSION}`,
@@ -153,23 +192,62 @@ function open(path: string): Library {
       },
     );
   }
-  const native = load(SYMBOLS);
-  const read = (symbol: "llmts_last_error" | "llmts_device_info"): string => {
+  return load(symbols);
+}
+
+type NativeFunction = (...parameters: unknown[]) => number;
+
+/** What is common to all libraries, over the loaded functions; `convert`, where given, makes of parameters what they take. */
+function library(
+  path: string,
+  native: Record<string, NativeFunction>,
+  convert?: (parameter: unknown) => unknown,
+): DeviceLibrary {
+  const read = (symbol: "llmts_last_error" | "llmts_device_info"): { status: number; text: string } => {
     const text = new Uint8Array(4096);
     const length = new BigInt64Array(1);
-    native[symbol](text, length, BigInt(text.length));
-    return new TextDecoder().decode(text.subarray(0, Number(length[0])));
+    const status = native[symbol]!(text, length, BigInt(text.length));
+    return { status, text: new TextDecoder().decode(text.subarray(0, Number(length[0]))) };
   };
-  const library: Library = {
+  const call = (
+    name: string,
+    tensors: Readonly<Record<string, Tensor | null>>,
+    ...parameters: unknown[]
+  ): void => {
+    const status = native[name]!(...(convert === undefined ? parameters : parameters.map(convert)));
+    if (status !== 0) {
+      throw new KernelError(name.replace("llmts_", ""), status, read("llmts_last_error").text, tensors);
+    }
+  };
+  return {
     path,
-    call(name, tensors, ...parameters): void {
-      const status = (native[name] as (...parameters: unknown[]) => number)(...parameters);
-      if (status !== 0) {
-        throw new KernelError(name.replace("llmts_", ""), status, read("llmts_last_error"), tensors);
-      }
+    call,
+    callDevice: call,
+    info(): DeviceInfo {
+      const { status, text } = read("llmts_device_info");
+      if (status !== 0) throw new KernelError("device_info", status, read("llmts_last_error").text, {});
+      return JSON.parse(text) as DeviceInfo;
     },
-    info: () => JSON.parse(read("llmts_device_info")) as DeviceInfo,
   };
-  loaded.set(path, library);
-  return library;
+}
+
+function open(path: string): Library {
+  const known = loaded.get(path);
+  if (known !== undefined) return known;
+  const opened = library(path, openNative(path, SYMBOLS));
+  loaded.set(path, opened);
+  return opened;
+}
+
+const loadedForDevice = new Map<string, DeviceLibrary>();
+
+function openDeviceLibrary(path: string): DeviceLibrary {
+  const known = loadedForDevice.get(path);
+  if (known !== undefined) return known;
+  const opened = library(path, openNative(path, deviceInterface()), (parameter) => {
+    const isDevice = typeof parameter === "object" && parameter !== null && "address" in parameter;
+    return isDevice ? Deno.UnsafePointer.create((parameter as DeviceMemory).address) : parameter;
+  });
+  loadedForDevice.set(path, opened);
+  return opened;
 }

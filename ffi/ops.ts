@@ -7,6 +7,7 @@
  * @module
  */
 import type { Library } from "./library.ts";
+import type { Memory } from "./memory.ts";
 import { describe, type DType, elements, type Tensor } from "./tensor.ts";
 
 /** A tensor that may be left out. */
@@ -111,7 +112,7 @@ const GELU = 1;
 /** The ops of a loaded library. */
 export function createOps(library: Library): Ops {
   /** The two halves of a tensor that a kernel takes. */
-  const memory = (tensor: Optional): Uint8Array<ArrayBuffer> | null => tensor?.memory ?? null;
+  const memory = (tensor: Optional): Memory | null => tensor?.memory ?? null;
   const dtype = (tensor: Optional): number => tensor === null ? DTYPE.fp32 : DTYPE[tensor.dtype];
   const { call } = library;
 
@@ -372,12 +373,12 @@ function elementwise(tensors: Readonly<Record<string, Tensor>>): void {
   for (const [name, tensor] of others) expect(name, tensor, 1, elements(first![1].shape));
 }
 
-function fp32(name: string, tensor: Optional): Uint8Array<ArrayBuffer> | null {
+function fp32(name: string, tensor: Optional): Memory | null {
   if (tensor !== null && tensor.dtype !== "fp32") mismatch(name, tensor, "fp32");
   return tensor?.memory ?? null;
 }
 
-function ids(name: string, tensor: Tensor): Uint8Array<ArrayBuffer> {
+function ids(name: string, tensor: Tensor): Memory {
   if (tensor.dtype !== "int32") mismatch(name, tensor, "int32");
   return tensor.memory;
 }

@@ -24,7 +24,8 @@ interface Declaration<Parameters extends readonly string[]> {
   readonly declared: Parameters;
 }
 
-function declare<const Parameters extends readonly string[]>(
+/** A function of the table, from its parameters as C declares them. */
+export function declare<const Parameters extends readonly string[]>(
   ...declared: Parameters
 ): Declaration<Parameters> {
   const native = declared.map((parameter) => {
@@ -286,6 +287,3 @@ export const SYMBOLS = {
     "int64_t seed",
   ),
 } as const;
-
-/** The name of a function of the ABI. */
-export type SymbolName = keyof typeof SYMBOLS;

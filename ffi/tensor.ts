@@ -1,8 +1,9 @@
 /**
- * A tensor: a typed, shaped window on memory that TypeScript owns. Row-major, without gaps.
+ * A tensor: a typed, shaped window on memory. Row-major, without gaps.
  *
  * @module
  */
+import { isHostMemory, type Memory } from "./memory.ts";
 
 /** Element types. `fp32` and `bf16` are the precisions a run can have, `int32` holds token ids. */
 export type DType = "fp32" | "bf16" | "int32";
@@ -15,7 +16,7 @@ export interface Tensor {
   readonly dtype: DType;
   readonly shape: readonly number[];
   /** Exactly the tensor's bytes. */
-  readonly memory: Uint8Array<ArrayBuffer>;
+  readonly memory: Memory;
 }
 
 /** The number of elements of a shape. */
@@ -30,7 +31,7 @@ export function tensorBytes(dtype: DType, shape: readonly number[]): number {
 
 /** A tensor over `memory` from byte `offset` on. */
 export function tensorAt(
-  memory: Uint8Array<ArrayBuffer>,
+  memory: Memory,
   offset: number,
   dtype: DType,
   shape: readonly number[],
@@ -64,16 +65,24 @@ export function unstack(tensor: Tensor): Tensor[] {
   return Array.from({ length: count }, (_, index) => reshape(rows(tensor, index, index + 1), shape));
 }
 
-/** The elements of an fp32 tensor, in its own memory. */
+/** The elements of an fp32 tensor in host memory: a view of them. */
 export function float32(tensor: Tensor): Float32Array<ArrayBuffer> {
   if (tensor.dtype !== "fp32") throw new TypeError(`Expected an fp32 tensor, found ${describe(tensor)}`);
-  return new Float32Array(tensor.memory.buffer, tensor.memory.byteOffset, elements(tensor.shape));
+  const { buffer, byteOffset } = hostBytes(tensor);
+  return new Float32Array(buffer, byteOffset, elements(tensor.shape));
 }
 
-/** The elements of an int32 tensor, in its own memory. */
+/** The elements of an int32 tensor in host memory: a view of them. */
 export function int32(tensor: Tensor): Int32Array<ArrayBuffer> {
   if (tensor.dtype !== "int32") throw new TypeError(`Expected an int32 tensor, found ${describe(tensor)}`);
-  return new Int32Array(tensor.memory.buffer, tensor.memory.byteOffset, elements(tensor.shape));
+  const { buffer, byteOffset } = hostBytes(tensor);
+  return new Int32Array(buffer, byteOffset, elements(tensor.shape));
+}
+
+/** The bytes of a tensor in host memory; one on a GPU is a TypeError. */
+export function hostBytes(tensor: Tensor): Uint8Array<ArrayBuffer> {
+  if (isHostMemory(tensor.memory)) return tensor.memory;
+  throw new TypeError(`Expected a tensor in host memory, found ${describe(tensor)} on the GPU`);
 }
 
 /** Shape and element type in words, for errors: `(4,64,768) fp32`. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { float32, int32, type Tensor } from "../ffi/tensor.ts";
+import type { Tensor } from "../ffi/tensor.ts";
 import { type Activations, allocateActivations } from "./activations.ts";
 import { LlmtsError } from "./errors.ts";
 import { type Cache, forward, lastLogits, type Model } from "./model.ts";
@@ -46,7 +46,7 @@ export function createDecoder(model: Model, B = 1): Decoder {
       activations = allocateActivations(config, device, { B, T, precision, training: false });
       ids = device.tensor("int32", [B, T]);
     }
-    int32(ids).set(tokens);
+    device.write(ids, tokens);
     forward(model, activations, ids, cache);
     lastLogits(model, activations, out);
   }
@@ -71,7 +71,7 @@ export function createDecoder(model: Model, B = 1): Decoder {
         for (let b = 0; b < B; b++) part.set(tokens.subarray(b * total + from, b * total + from + T), b * T);
         step(part, T);
       }
-      return float32(out);
+      return device.read(out);
     },
     reset(): void {
       cache.length = 0;

@@ -18,7 +18,7 @@ import {
 import { describeContent, exists, isFolder, openForReading, readFully } from "./io/files.ts";
 import { isHuggingFaceFolder, readHuggingFace, readHuggingFaceHeader } from "./io/hugging_face.ts";
 import { isSafetensors } from "./io/safetensors.ts";
-import { createModel, inPrecision, type Model, type Precision } from "./model.ts";
+import { createModel, inPrecision, type Model, onDevice, type Precision } from "./model.ts";
 
 /** What a model on disk is read with. */
 interface Format {
@@ -85,7 +85,7 @@ export function modelConfig(source: string): GPT2Config {
 
 /** A model with random weights, as PyTorch draws them from the same seed. */
 export function randomModel(config: GPT2Config, device: Device, seed: number): Model {
-  const model = createModel(config, device);
+  const model = createModel(config, device.host);
   const { whole } = model.parameters;
   initializeParameters(config, (name, layer) => {
     const values = float32(whole[name]);
@@ -93,7 +93,7 @@ export function randomModel(config: GPT2Config, device: Device, seed: number): M
     const size = values.length / config.L;
     return values.subarray(layer * size, (layer + 1) * size);
   }, seed);
-  return model;
+  return onDevice(model, device);
 }
 
 /**

@@ -7,7 +7,7 @@
  * @module
  */
 import type { Device } from "../ffi/device.ts";
-import { float32, int32, reshape, rows, type Tensor } from "../ffi/tensor.ts";
+import { reshape, rows, type Tensor } from "../ffi/tensor.ts";
 import type { ActivationGradients, Activations } from "./activations.ts";
 import type { GPT2Config } from "./config.ts";
 import { allocateParameters, type Parameters, vocabularyRows } from "./parameters.ts";
@@ -58,12 +58,28 @@ export function inPrecision(model: Model, precision: Precision, keepMaster: bool
   return { config, device, precision, parameters, master: keepMaster ? master : null };
 }
 
-/** The weights in fp32, as exactly as the model has them: bf16 ones without a master copy are widened into new memory. */
+/**
+ * The weights in fp32 in the host's memory, as exactly as the model has them: in new memory where the model is on a GPU, or
+ * has bf16 ones without a master copy.
+ */
 export function fp32Weights({ config, device, parameters, master }: Model): Parameters {
-  if (master !== null || parameters.dtype === "fp32") return master ?? parameters;
-  const wide = allocateParameters(config, device, "fp32");
-  device.ops.convert(wide.flat, parameters.flat);
-  return wide;
+  let weights = master ?? parameters;
+  if (weights.dtype !== "fp32") {
+    weights = allocateParameters(config, device, "fp32");
+    device.ops.convert(weights.flat, parameters.flat);
+  }
+  if (device === device.host) return weights;
+  const copy = allocateParameters(config, device.host, "fp32");
+  device.host.write(copy.flat, device.read(weights.flat));
+  return copy;
+}
+
+/** An fp32 model on `device`: itself where it is there already, else a copy. */
+export function onDevice(model: Model, device: Device): Model {
+  if (model.device === device) return model;
+  const moved = createModel(model.config, device);
+  device.write(moved.parameters.flat, model.device.read(model.parameters.flat));
+  return moved;
 }
 
 /**
@@ -117,7 +133,7 @@ export function forward(model: Model, a: Activations, tokens: Tensor, cache: Cac
 export function loss(model: Model, a: Activations, targets: Tensor): number {
   const { config: { V }, parameters: p, device: { ops } } = model;
   ops.classifier(a.losses, null, null, a.lnf, p.wte, targets, V, 0); //                                  (B,T)
-  return meanLoss(a, targets);
+  return meanLoss(model.device, a, targets);
 }
 
 /**
@@ -134,7 +150,7 @@ export function backward(
   g: Parameters,
   tokens: Tensor,
   targets: Tensor,
-  scale: number = 1 / countTargets(targets),
+  scale: number = 1 / countTargets(model.device, targets),
 ): number {
   const { config: { L, NH, V }, parameters: p, device: { ops } } = model;
   const { dresidual, dbranch, dqkv, dfch } = d;
@@ -170,7 +186,7 @@ export function backward(
       dbranch, dresidual, residual, a.ln1Mean[l]!, a.ln1Rstd[l]!, p.ln1w[l]!);
   }
   ops.embeddingBackward(g.wte, g.wpe, dresidual, tokens, V); //                                          (Vp,C) (maxT,C)
-  return meanLoss(a, targets);
+  return meanLoss(model.device, a, targets);
 }
 
 /** Logits of every position, after {@linkcode forward}: out (B,T,V), fp32. */
@@ -194,11 +210,11 @@ export function lastLogits(model: Model, a: Activations, out: Tensor): void {
 }
 
 /** How many targets count: those that are not -1. */
-export function countTargets(targets: Tensor): number {
-  return int32(targets).reduce((count, target) => target < 0 ? count : count + 1, 0);
+export function countTargets(device: Device, targets: Tensor): number {
+  return device.readIds(targets).reduce((count, target) => target < 0 ? count : count + 1, 0);
 }
 
 /** Sums in double precision: fp32 would lose digits over a large batch. */
-function meanLoss(a: Activations, targets: Tensor): number {
-  return float32(a.losses).reduce((sum, value) => sum + value, 0) / countTargets(targets);
+function meanLoss(device: Device, a: Activations, targets: Tensor): number {
+  return device.read(a.losses).reduce((sum, value) => sum + value, 0) / countTargets(device, targets);
 }

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { int32 } from "../ffi/tensor.ts";
 import { type ActivationOptions, allocateActivationGradients, allocateActivations } from "./activations.ts";
 import { type AdamW, ADAMW_DEFAULTS, createAdamW } from "./adamw.ts";
 import { LlmtsError } from "./errors.ts";
@@ -66,8 +65,8 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
   const targets = device.tensor("int32", [B, T]);
 
   function take(batch: Batch): void {
-    int32(tokens).set(batch.inputs);
-    int32(targets).set(batch.targets);
+    device.write(tokens, batch.inputs);
+    device.write(targets, batch.targets);
   }
 
   return {
@@ -103,7 +102,7 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
       for (const batch of batches) {
         take(batch);
         forward(model, activations, tokens);
-        const counted = countTargets(targets);
+        const counted = countTargets(device, targets);
         sum += loss(model, activations, targets) * counted;
         count += counted;
       }

@@ -3,12 +3,11 @@
  *
  * @module
  */
-import { float32, int32 } from "../ffi/tensor.ts";
 import { allocateActivationGradients, allocateActivations } from "./activations.ts";
 import { createAdamW } from "./adamw.ts";
 import type { DebugState } from "./io/debug_state.ts";
 import { backward, forward, logits, type Model } from "./model.ts";
-import { allocateParameters, type Parameters, TENSORS } from "./parameters.ts";
+import { allocateParameters, type Parameters, type TensorName, TENSORS } from "./parameters.ts";
 import { difference, type Tolerance } from "./verify/difference.ts";
 import type { ExpectedLosses } from "./verify/expected_losses.ts";
 import { gradientsFinding, logitsFinding, lossFinding, stepsFinding } from "./verify/findings.ts";
@@ -115,6 +114,8 @@ interface Pass {
   forward(): void;
   /** (B,T,V), in memory of their own. */
   logits(): Float32Array;
+  /** A gradient's elements, after backward. */
+  gradient(name: TensorName): Float32Array;
   /** Fills the gradients and returns the loss. */
   backward(): number;
 }
@@ -126,16 +127,17 @@ function createPass(model: Model, { B, T, ...batch }: DebugState): Pass {
   const d = allocateActivationGradients(config, device, shape);
   const gradients = allocateParameters(config, device, "fp32");
   const [tokens, targets] = [device.tensor("int32", [B, T]), device.tensor("int32", [B, T])];
-  int32(tokens).set(batch.tokens);
-  int32(targets).set(batch.targets);
+  device.write(tokens, batch.tokens);
+  device.write(targets, batch.targets);
   return {
     gradients,
     forward: (): void => forward(model, a, tokens),
     logits(): Float32Array {
       const out = device.tensor("fp32", [B, T, config.V]);
       logits(model, a, out);
-      return float32(out);
+      return device.read(out);
     },
+    gradient: (name): Float32Array => device.read(gradients.whole[name]),
     backward(): number {
       device.ops.zero(gradients.flat);
       return backward(model, a, d, gradients, tokens, targets);
@@ -170,7 +172,12 @@ function compareFirstPass(
   if (!ok && findings.length === 0) findings.push(lossFinding(loss, state));
   const faults = TENSORS.map(({ name }) =>
     // Whole, with wte's padding rows, which must be zero on both sides.
-    compare(`d${name}`, tolerances.gradients, float32(pass.gradients.whole[name]), state.gradient(name))
+    compare(
+      `d${name}`,
+      tolerances.gradients,
+      pass.gradient(name),
+      state.gradient(name),
+    )
   ).filter(({ ok }) => !ok).map(({ fault }) => fault);
   if (faults.length > 0 && findings.length === 0) findings.push(gradientsFinding(faults));
   return { checks, findings };

@@ -1,10 +1,12 @@
 /**
  * The devices that tests run on: each variant of the CPU library that this machine can run, with one thread and with two;
- * or, where LLMTS_TEST_LIBRARY names a library for the host, that one alone (tests/cuda runs the CUDA kernels so).
+ * or, where LLMTS_TEST_LIBRARY names a library for the host, that one alone (tests/cuda runs the CUDA kernels so); or, where
+ * LLMTS_TEST_GPU is set, the GPU alone, with the CUDA library that it names, or as built where it is empty.
  *
  * @module
  */
 import { type Device, openDevice } from "../ffi/device.ts";
+import { mirrored } from "./cuda/mirrored.ts";
 
 /** A device by name; opened anew for each test, since the number of threads is the process's. */
 export interface TestDevice {
@@ -13,6 +15,12 @@ export interface TestDevice {
 }
 
 const library = Deno.env.get("LLMTS_TEST_LIBRARY");
+const gpu = Deno.env.get("LLMTS_TEST_GPU");
+
+function gpuDevice(library: string | undefined): TestDevice {
+  const open = (): Device => mirrored(openDevice({ device: "cuda", library }));
+  return { name: open().info().device, open };
+}
 
 function cpuDevices(): TestDevice[] {
   const { level } = openDevice().info();
@@ -28,7 +36,9 @@ function cpuDevices(): TestDevice[] {
 }
 
 /** See the module. */
-export const TEST_DEVICES: readonly TestDevice[] = library === undefined
+export const TEST_DEVICES: readonly TestDevice[] = gpu !== undefined
+  ? [gpuDevice(gpu || undefined)]
+  : library === undefined
   ? cpuDevices()
   : [{ name: openDevice({ library }).info().variant, open: () => openDevice({ library }) }];
 

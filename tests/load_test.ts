@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { openDevice } from "../ffi/device.ts";
-import { float32, int32 } from "../ffi/tensor.ts";
+import { float32, hostBytes, int32 } from "../ffi/tensor.ts";
 import { allocateActivations } from "../src/activations.ts";
 import { type GPT2Config, paddedVocabulary, presetConfig } from "../src/config.ts";
 import { FileError } from "../src/errors.ts";
@@ -17,7 +17,7 @@ const ODD = fixturePath("models/odd.bin");
 const device = openDevice({ threads: 1 });
 
 function embedding(model: Model): Uint8Array {
-  return model.parameters.wte.memory.slice();
+  return hostBytes(model.parameters.wte).slice();
 }
 
 /** The model of odd.bin in every format, by what it is called. */

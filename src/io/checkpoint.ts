@@ -10,7 +10,7 @@ import { float32, tensorBytes } from "../../ffi/tensor.ts";
 import { bf16ToFp32, fp32ToBf16 } from "../bfloat16.ts";
 import { configProblem, type GPT2Config } from "../config.ts";
 import { FileError, LlmtsError } from "../errors.ts";
-import { createModel, fp32Weights, type Model } from "../model.ts";
+import { createModel, fp32Weights, type Model, onDevice } from "../model.ts";
 import { parameterCount, TENSORS } from "../parameters.ts";
 import {
   checkSize,
@@ -74,7 +74,7 @@ export function readCheckpointHeader(path: string): CheckpointHeader {
 export function readCheckpoint(path: string, device: Device): Model {
   using file = openForReading(path);
   const { config, stored } = checkpointHeader(file, path);
-  const model = createModel(config, device);
+  const model = createModel(config, device.host);
   const narrow = new Uint16Array(stored === "bf16" ? CHUNK : 0);
   for (const { name } of TENSORS) {
     const values = float32(model.parameters.whole[name]);
@@ -89,7 +89,7 @@ export function readCheckpoint(path: string, device: Device): Model {
       bf16ToFp32(part, source);
     }
   }
-  return model;
+  return onDevice(model, device);
 }
 
 /**

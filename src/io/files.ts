@@ -19,7 +19,7 @@ const FORMATS: ReadonlyMap<number, string> = new Map([
   [20240328, "tokenizer file"],
   [20240520, "token file"],
   [20240522, "HellaSwag file"],
-  [20240527, "optimizer state"],
+  [20240527, "training state"],
   [20240801, "token file of uint32 ids (Llama 3)"],
 ]);
 

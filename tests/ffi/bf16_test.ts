@@ -5,13 +5,21 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Device } from "../../ffi/device.ts";
 import type { Ops } from "../../ffi/ops.ts";
-import { elements, float32, int32, type Tensor } from "../../ffi/tensor.ts";
+import { elements, float32, hostBytes, int32, type Tensor } from "../../ffi/tensor.ts";
 import { bf16ToFp32, fp32ToBf16 } from "../../src/bfloat16.ts";
 import { Random } from "../../src/random.ts";
 import { TEST_DEVICES } from "../devices.ts";
 
-const bits = (tensor: Tensor): Uint16Array =>
-  new Uint16Array(tensor.memory.buffer, tensor.memory.byteOffset, elements(tensor.shape));
+const bits = (tensor: Tensor): Uint16Array => {
+  const { buffer, byteOffset } = hostBytes(tensor);
+  return new Uint16Array(buffer, byteOffset, elements(tensor.shape));
+};
+
+/** The numbers of an fp32 tensor as bits. */
+const words = (tensor: Tensor): Uint32Array => {
+  const { buffer, byteOffset } = hostBytes(tensor);
+  return new Uint32Array(buffer, byteOffset, elements(tensor.shape));
+};
 
 function widened(tensor: Tensor): Float32Array {
   if (tensor.dtype === "fp32") return float32(tensor);
@@ -199,7 +207,7 @@ for (const device of TEST_DEVICES) {
       return ((Math.floor(i / 6) << 16) | low) >>> 0;
     });
     const wide = opened.tensor("fp32", [pattern.length]);
-    new Uint32Array(wide.memory.buffer, wide.memory.byteOffset, pattern.length).set(pattern);
+    words(wide).set(pattern);
     const narrow = opened.tensor("bf16", [pattern.length]);
     opened.ops.convert(narrow, wide);
     const expected = new Uint16Array(pattern.length);
@@ -207,8 +215,7 @@ for (const device of TEST_DEVICES) {
     assertEquals(bits(narrow), expected);
     const back = opened.tensor("fp32", [pattern.length]);
     opened.ops.convert(back, narrow);
-    const words = new Uint32Array(back.memory.buffer, back.memory.byteOffset, pattern.length);
-    assert(words.every((word, i) => word === expected[i]! << 16 >>> 0));
+    assert(words(back).every((word, i) => word === expected[i]! << 16 >>> 0));
   });
 
   Deno.test(`adamw rounds bf16 parameters from the master copy (${device.name})`, () => {

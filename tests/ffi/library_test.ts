@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { KernelError, loadLibrary } from "../../ffi/library.ts";
-import { rows } from "../../ffi/tensor.ts";
+import { int32, rows } from "../../ffi/tensor.ts";
 import { LlmtsError, UsageError } from "../../src/errors.ts";
 
 /** Runs with environment variables set, and puts back what they were. */
@@ -99,7 +99,7 @@ Deno.test("openDevice() sets the number of threads", () => {
 Deno.test("allocate() gives zeroed memory aligned to 64 bytes", () => {
   const device = openDevice();
   for (const bytes of [0, 1, 100, 65 << 20]) {
-    const memory = device.allocate(bytes);
+    const memory = device.allocate(bytes) as Uint8Array<ArrayBuffer>;
     assertEquals(memory.byteLength, bytes);
     assert(memory.every((byte) => byte === 0));
     if (bytes === 0) continue;
@@ -149,7 +149,7 @@ Deno.test("ops take token ids inside the vocabulary only (A-08)", () => {
   const tokens = rows(device.tensor("int32", [1, 2]), 0, 1);
   const wte = device.tensor("fp32", [8, 4]);
   for (const id of [5, 7, -1, 65535]) {
-    new Int32Array(tokens.memory.buffer, tokens.memory.byteOffset)[1] = id;
+    int32(tokens)[1] = id;
     const run = (): void =>
       device.ops.embedding(device.tensor("fp32", [1, 2, 4]), tokens, wte, device.tensor("fp32", [2, 4]), 5);
     assertStringIncludes(assertThrows(run, KernelError).message, String(id));

@@ -35,7 +35,7 @@ export function opCase(device: Device, fixture: FixtureCase): OpCase {
     fill: number,
   ): { tensor: Tensor; memory: Uint8Array<ArrayBuffer> } {
     const bytes = tensorBytes("fp32", shape);
-    const memory = device.allocate(bytes + 2 * GUARD_BYTES);
+    const memory = device.allocate(bytes + 2 * GUARD_BYTES) as Uint8Array<ArrayBuffer>;
     memory.fill(GUARD);
     const tensor = tensorAt(memory, GUARD_BYTES, "fp32", shape);
     float32(tensor).fill(fill);

@@ -9,7 +9,7 @@ import type { Device } from "../../../ffi/device.ts";
 import { float32 } from "../../../ffi/tensor.ts";
 import { configProblem, type GPT2Config, paddedVocabulary, presetConfig, RELEASED } from "../../config.ts";
 import { FileError } from "../../errors.ts";
-import { createModel, type Model } from "../../model.ts";
+import { createModel, type Model, onDevice } from "../../model.ts";
 import { type TensorName, TENSORS } from "../../parameters.ts";
 import type { CheckpointHeader } from "../checkpoint.ts";
 import { exists, isFolder } from "../files.ts";
@@ -60,7 +60,7 @@ export function readHuggingFaceHeader(path: string): CheckpointHeader {
 export function readHuggingFace(path: string, device: Device): Model {
   using weights = openWeights(path);
   const { config, parts, head } = plan(path, weights);
-  const model = createModel(config, device);
+  const model = createModel(config, device.host);
   const block = new Float32Array(Math.max(CHUNK, 4 * config.C)); // a row at least; one for all, so that no garbage piles up
   for (const part of parts) {
     const whole = float32(model.parameters.whole[part.name]);
@@ -70,7 +70,7 @@ export function readHuggingFace(path: string, device: Device): Model {
     else part.stored.read(0, target);
   }
   if (head !== undefined) checkHead(head, float32(model.parameters.wte));
-  return model;
+  return onDevice(model, device);
 }
 
 /** Reads a matrix (in, out) into `target` (out, in), as many rows at a time as `block` holds. */

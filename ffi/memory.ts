@@ -1,0 +1,43 @@
+/**
+ * Memory that tensors lie in: bytes that TypeScript owns, or a range of addresses on a GPU, which only its library may
+ * follow. Both are cut with `subarray`, and know where they lie in what was allocated.
+ *
+ * @module
+ */
+
+/** A range of device memory. */
+export interface DeviceMemory {
+  /** Kept by every part of an allocation: when it is gone, the memory is freed. */
+  readonly owner: object;
+  /** Of the first byte. */
+  readonly address: bigint;
+  /** Bytes from the start of the allocation. */
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  /** Bytes `begin` … `end` of it. */
+  subarray(begin: number, end: number): DeviceMemory;
+}
+
+/** See the module. */
+export type Memory = Uint8Array<ArrayBuffer> | DeviceMemory;
+
+/** An allocation of `byteLength` bytes at `address`, or the part of one that starts `byteOffset` bytes into it. */
+export function deviceMemory(
+  owner: object,
+  address: bigint,
+  byteLength: number,
+  byteOffset = 0,
+): DeviceMemory {
+  return {
+    owner,
+    address,
+    byteOffset,
+    byteLength,
+    subarray: (begin, end) => deviceMemory(owner, address + BigInt(begin), end - begin, byteOffset + begin),
+  };
+}
+
+/** Whether memory is the host's. */
+export function isHostMemory(memory: Memory): memory is Uint8Array<ArrayBuffer> {
+  return memory instanceof Uint8Array;
+}

@@ -1,0 +1,181 @@
+// The library itself: version, errors, description, and what abi_device.h adds for memory, stream and time.
+// door.h says how abi_device.h exports:
+// clang-format off
+#include "cuda/device.h"
+#include "abi_device.h"
+// clang-format on
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstring>
+#include <string>
+
+#include "cuda/operand.h"
+#include "cuda/product.h"
+
+using namespace llmts;
+
+namespace {
+
+void copy_text(const std::string &from, uint8_t *text, int64_t *length, int64_t capacity) {
+  tensor("length", length, {1});
+  const int64_t bytes = std::min<int64_t>(capacity, static_cast<int64_t>(from.size()));
+  if (bytes > 0) std::memcpy(tensor("text", text, {capacity}), from.data(), static_cast<size_t>(bytes));
+  *length = bytes;
+}
+
+std::string quoted(const std::string &text) {
+  std::string json = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') json += '\\';
+    if (static_cast<unsigned char>(c) >= 0x20) json += c;
+  }
+  return json + '"';
+}
+
+std::string version_words(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// "threads" are the multiprocessors: the device divides the work by itself.
+std::string describe() {
+  const Device &gpu = device();
+  int runtime = 0, driver = 0;
+  check(cudaRuntimeGetVersion(&runtime), "asking for the version of CUDA");
+  check(cudaDriverGetVersion(&driver), "asking for the version of the driver");
+  return "{\"device\":" + quoted(gpu.name) + ",\"variant\":" + quoted(kEmulated ? "emulated" : "cuda") +
+         ",\"level\":0,\"features\":[" +
+         quoted("compute capability " + std::to_string(gpu.major) + "." + std::to_string(gpu.minor)) + "," +
+         quoted("CUDA " + version_words(runtime)) + "," + quoted("driver for CUDA " + version_words(driver)) +
+         "],\"threads\":" + std::to_string(gpu.multiprocessors) + "}";
+}
+
+struct Timer {
+  cudaEvent_t start, stop;
+};
+
+Timer &timer() {
+  static Timer *const made = [] {
+    device();
+    Timer *const fresh = new Timer;
+    check(cudaEventCreate(&fresh->start), "making an event");
+    check(cudaEventCreate(&fresh->stop), "making an event");
+    return fresh;
+  }();
+  return *made;
+}
+
+}  // namespace
+
+int32_t llmts_abi_version(void) { return LLMTS_ABI_VERSION; }
+
+int32_t llmts_last_error(uint8_t *text, int64_t *length, int64_t capacity) {
+  return guarded("last_error", {{"capacity", capacity, Dim::Limit}},
+                 [&] { copy_text(last_error(), text, length, capacity); });
+}
+
+int32_t llmts_device_info(uint8_t *text, int64_t *length, int64_t capacity) {
+  return guarded("device_info", {{"capacity", capacity, Dim::Limit}},
+                 [&] { copy_text(describe(), text, length, capacity); });
+}
+
+// Of threads of the processor, of which this library uses none.
+int32_t llmts_set_threads(int32_t threads) {
+  return guarded("set_threads", {{"threads", threads, Dim::Limit}}, [] {});
+}
+
+int32_t llmts_shutdown(void) {
+  return guarded("shutdown", {}, [] { free_scratch(); });
+}
+
+int32_t llmts_zero(void *memory, int64_t bytes) {
+  return guarded("zero", {{"bytes", bytes}}, [&] {
+    tensor("memory", static_cast<uint8_t *>(memory), {bytes});
+    check(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), device().stream), "zeroing");
+  });
+}
+
+int32_t llmts_alignment_gap(int64_t *bytes, const void *memory, int64_t alignment) {
+  return guarded("alignment_gap", {{"alignment", alignment}}, [&] {
+    if ((alignment & (alignment - 1)) != 0)
+      fail(LLMTS_INVALID_ARGUMENT, "alignment is %" PRId64 ", expected a power of two", alignment);
+    const uint64_t address = reinterpret_cast<uintptr_t>(tensor("memory", static_cast<const uint8_t *>(memory), {1}));
+    *tensor("bytes", bytes, {1}) = static_cast<int64_t>(-address & static_cast<uint64_t>(alignment - 1));
+  });
+}
+
+// No layout of its own: cuBLASLt takes weights as they are.
+int32_t llmts_packed_bytes(int64_t *bytes, int32_t, int64_t OC, int64_t C) {
+  return guarded("packed_bytes", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}},
+                 [&] { *tensor("bytes", bytes, {1}) = 0; });
+}
+
+int32_t llmts_pack(void *, const void *, int32_t, int64_t OC, int64_t C) {
+  return guarded("pack", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}},
+                 [] { fail(LLMTS_UNSUPPORTED, "this library has no packed layout: llmts_packed_bytes is 0"); });
+}
+
+int32_t llmts_device_alloc(uint64_t *address, int64_t bytes) {
+  return guarded("device_alloc", {{"bytes", bytes, Dim::Limit}}, [&] {
+    tensor("address", address, {1});
+    *address = reinterpret_cast<uintptr_t>(device_malloc(std::max<int64_t>(bytes, 1)));
+  });
+}
+
+int32_t llmts_device_free(void *memory) {
+  return guarded("device_free", {}, [&] {
+    synchronize();
+    check(cudaFree(memory), "freeing memory");
+  });
+}
+
+int32_t llmts_device_upload(void *to, const void *from, int64_t bytes) {
+  return guarded("device_upload", {{"bytes", bytes}}, [&] {
+    upload(tensor("to", static_cast<uint8_t *>(to), {bytes}),
+           tensor("from", static_cast<const uint8_t *>(from), {bytes}), bytes);
+  });
+}
+
+int32_t llmts_device_download(void *to, const void *from, int64_t bytes) {
+  return guarded("device_download", {{"bytes", bytes}}, [&] {
+    download(tensor("to", static_cast<uint8_t *>(to), {bytes}),
+             tensor("from", static_cast<const uint8_t *>(from), {bytes}), bytes);
+  });
+}
+
+int32_t llmts_device_synchronize(void) {
+  return guarded("device_synchronize", {}, [] { synchronize(); });
+}
+
+int32_t llmts_device_memory(int64_t *free, int64_t *total) {
+  return guarded("device_memory", {}, [&] {
+    tensor("free", free, {1});
+    tensor("total", total, {1});
+    device();
+    size_t free_bytes = 0, total_bytes = 0;
+    check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the memory");
+    *free = static_cast<int64_t>(free_bytes);
+    *total = static_cast<int64_t>(total_bytes);
+  });
+}
+
+int32_t llmts_device_allow_tf32(int32_t allowed) {
+  return guarded("device_allow_tf32", {}, [&] {
+    if (allowed != 0 && allowed != 1) fail(LLMTS_INVALID_ARGUMENT, "allowed is %d, expected 0 or 1", allowed);
+    allow_tf32(allowed == 1);
+  });
+}
+
+int32_t llmts_device_timer_start(void) {
+  return guarded("device_timer_start", {},
+                 [] { check(cudaEventRecord(timer().start, device().stream), "starting the timer"); });
+}
+
+int32_t llmts_device_timer_stop(float *milliseconds) {
+  return guarded("device_timer_stop", {}, [&] {
+    tensor("milliseconds", milliseconds, {1});
+    check(cudaEventRecord(timer().stop, device().stream), "stopping the timer");
+    synchronize();
+    check(cudaEventElapsedTime(milliseconds, timer().start, timer().stop), "reading the timer");
+  });
+}

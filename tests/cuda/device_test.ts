@@ -1,0 +1,134 @@
+/**
+ * A device with memory of its own: the GPU where LLMTS_TEST_GPU is set (`deno task test:gpu`), else the emulated CUDA
+ * library, opened as one. Everything goes through device addresses, uploads and downloads, as on a card.
+ */
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { type Device, openDevice } from "../../ffi/device.ts";
+import { KernelError } from "../../ffi/library.ts";
+import { rows } from "../../ffi/tensor.ts";
+import { LlmtsError } from "../../src/errors.ts";
+import { generate } from "../../src/generate.ts";
+import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
+import { openDebugState } from "../../src/io/debug_state.ts";
+import { loadModel, randomModel } from "../../src/load.ts";
+import { fp32Weights, inPrecision, type Precision } from "../../src/model.ts";
+import { createTrainer } from "../../src/trainer.ts";
+import { verify } from "../../src/verify.ts";
+import { findExpectedLosses } from "../../src/verify/expected_losses.ts";
+import { fixturePath } from "../fixtures.ts";
+import { build, EMULATED } from "./build.ts";
+
+const CONFIG = { maxT: 32, V: 61, Vp: 64, L: 2, NH: 2, C: 32 };
+
+const onGpu = Deno.env.get("LLMTS_TEST_GPU") !== undefined;
+const WHERE = onGpu ? "GPU" : "emulated";
+
+async function open(): Promise<Device> {
+  if (onGpu) return openDevice({ device: "cuda" });
+  await build("llmts_cuda_emulated");
+  return openDevice({ device: "cuda", library: join(EMULATED, "libllmts_cuda_emulated.so") });
+}
+
+/** Losses and norms of five steps on one batch, and tokens generated afterwards. */
+function train(device: Device, precision: Precision, keepMaster = true) {
+  const model = inPrecision(randomModel(CONFIG, device, 7), precision, keepMaster);
+  const trainer = createTrainer(model, { B: 3, T: 19 });
+  const ids = Int32Array.from({ length: 3 * 19 }, (_, i) => (i * i + 3) % CONFIG.V);
+  const batch = { inputs: ids, targets: ids.map((id, i) => i % 11 === 0 ? -1 : (id * 5 + 1) % CONFIG.V) };
+  const steps = Array.from({ length: 5 }, () => trainer.step(batch, 3e-3));
+  return { model, steps, tokens: [...generate(model, [5, 6, 7], { tokens: 20, temperature: 0 })] };
+}
+
+Deno.test(`a tensor on the device is read as it was written (${WHERE})`, async () => {
+  const device = await open();
+  assertEquals([device.kind, device.host.kind], ["cuda", "cpu"]);
+  assertEquals(device.info().variant, onGpu ? "cuda" : "emulated");
+  const tensor = device.tensor("fp32", [3, 5]);
+  assert(device.read(tensor).every((value) => value === 0));
+  const values = Float32Array.from({ length: 15 }, (_, i) => i / 7);
+  device.write(tensor, values);
+  assertEquals(device.read(tensor), values);
+  assertEquals(device.read(rows(tensor, 1, 3)), values.slice(5));
+  const ids = device.tensor("int32", [4]);
+  device.write(ids, Int32Array.of(1, -1, 2, 3));
+  assertEquals(device.readIds(ids), Int32Array.of(1, -1, 2, 3));
+  assertThrows(() => device.write(tensor, new Float32Array(14)), RangeError, "(3,5) fp32");
+});
+
+Deno.test(`a tensor of the host is refused where the device's is expected (${WHERE})`, async () => {
+  const device = await open();
+  const [out, host] = [device.tensor("fp32", [8]), device.host.tensor("fp32", [8])];
+  assertThrows(() => device.ops.gelu(out, host), TypeError);
+  assertThrows(() => device.host.ops.gelu(host, out), TypeError);
+});
+
+for (const precision of ["fp32", "bf16"] as const) {
+  Deno.test(`verify() finds the odd model in ${precision} on the device to be PyTorch's (${WHERE})`, async () => {
+    const model = loadModel(fixturePath("models/odd.bin"), await open(), { precision });
+    using state = openDebugState(fixturePath("models/odd_debug_state.bin"), model.config);
+    const expected = findExpectedLosses(state, model.config);
+    const { checks, steps, findings, okay } = verify(model, state, { expected });
+    assertEquals([findings, okay, checks.length, steps.length], [[], true, 18, 10]);
+  });
+
+  Deno.test(`training and sampling in ${precision} on the device agree with the CPU in fp32 (${WHERE})`, async () => {
+    const device = await open();
+    const expected = train(device.host, "fp32");
+    const actual = train(device, precision);
+    const tolerance = precision === "fp32" ? 1e-4 : 1e-2;
+    expected.steps.forEach(({ loss, gradNorm }, i) => {
+      assertAlmostEquals(actual.steps[i]!.loss, loss, tolerance * loss, `loss of step ${i}`);
+      assertAlmostEquals(actual.steps[i]!.gradNorm, gradNorm, 5 * tolerance * gradNorm, `norm of step ${i}`);
+    });
+    assert(actual.steps[4]!.loss < actual.steps[0]!.loss);
+    if (precision === "fp32") assertEquals(actual.tokens, expected.tokens);
+    assertEquals(actual.tokens.length, 20);
+  });
+}
+
+Deno.test(`training in bf16 without master weights learns too (${WHERE})`, async () => {
+  const { steps } = train(await open(), "bf16", false);
+  assert(steps[4]!.loss < steps[0]!.loss - 0.02);
+});
+
+Deno.test(`equal steps on the device give equal bits (${WHERE})`, async () => {
+  const device = await open();
+  const weights = () => device.host.read(fp32Weights(train(device, "bf16").model).flat);
+  assertEquals(weights(), weights());
+});
+
+Deno.test(`a checkpoint goes to the device and back unchanged (${WHERE})`, async () => {
+  const device = await open();
+  const folder = Deno.makeTempDirSync();
+  try {
+    const [first, second] = [join(folder, "first.bin"), join(folder, "second.bin")];
+    await writeCheckpoint(first, randomModel(CONFIG, device.host, 3));
+    await writeCheckpoint(second, readCheckpoint(first, device));
+    assertEquals(Deno.readFileSync(second), Deno.readFileSync(first));
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+});
+
+Deno.test(`a token outside the vocabulary is named when results are read (${WHERE})`, async () => {
+  const device = await open();
+  const [out, tokens] = [device.tensor("fp32", [1, 2, 4]), device.tensor("int32", [1, 2])];
+  device.write(tokens, Int32Array.of(3, 900));
+  device.ops.embedding(out, tokens, device.tensor("fp32", [8, 4]), device.tensor("fp32", [2, 4]), 8);
+  const error = assertThrows(() => device.read(out), KernelError, "token 900 at row 1");
+  assertEquals(error.status, 1);
+  device.read(out); // reported once
+});
+
+Deno.test(`memory that the device does not have is named (${WHERE})`, async () => {
+  const device = await open();
+  const bytes = 2 ** 40;
+  assert(device.freeMemory() > 0 && device.freeMemory() < bytes);
+  const error = assertThrows(
+    () => device.allocate(bytes),
+    LlmtsError,
+    `Memory of ${bytes} bytes can't be had`,
+  );
+  assertStringIncludes(error.hint ?? "", "--batch-size");
+});
