@@ -56,14 +56,14 @@ Deno.test("DataLoader gives every kept token once in an epoch, then wraps round"
     for (let epoch = 0; epoch < 3; epoch++) {
       const seen: number[] = [];
       for (let k = 0; k < loader.batches; k++) {
-        assertEquals([loader.epoch, loader.position], [epoch, k * 6]);
+        assertEquals(loader.epoch, epoch);
         const { inputs, targets } = loader.next();
         assertEquals([...targets], [...inputs].map((id) => id + 1));
         seen.push(...inputs);
       }
       assertEquals(seen, Array.from({ length: 24 }, (_, i) => i));
     }
-    assertEquals([loader.epoch, loader.position], [3, 0]);
+    assertEquals(loader.epoch, 3);
   });
 });
 
@@ -72,7 +72,7 @@ Deno.test("DataLoader.reset() starts over", async () => {
     const loader = new DataLoader(reader, 2, 3);
     for (let i = 0; i < 3; i++) loader.next();
     loader.reset();
-    assertEquals([loader.epoch, loader.position], [0, 0]);
+    assertEquals(loader.epoch, 0);
     assertEquals([...loader.next().inputs], [0, 1, 2, 3, 4, 5]);
   });
 });

@@ -1,0 +1,84 @@
+/**
+ * The part of a run's state that llm.c's files have no room for, `run_00000040.json`: one JSON object beside the model and
+ * the optimizer state of that step. A folder without it, llm.c's say, resumes all the same: counters are worked out from
+ * the step then, windows and averages start empty.
+ *
+ * @module
+ */
+import * as z from "zod";
+import { FileError } from "../errors.ts";
+import { openForReading, readFully, writeFileAtomically, writeFully } from "./files.ts";
+
+const FORMAT = "llmts run state";
+const VERSION = 1;
+
+const count = z.int().min(0);
+const random = z.object({
+  words: z.array(z.int().min(0).max(0xffffffff)).length(624),
+  left: z.int(),
+  next: z.int(),
+  carriedNormal: z.number().nullable(),
+});
+const outliers = z.object({
+  values: z.array(z.number()),
+  next: count,
+  sum: z.number(),
+  sumOfSquares: z.number(),
+});
+const flag = z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.string())]);
+
+const schema = z.strictObject({
+  format: z.literal(FORMAT),
+  version: z.literal(VERSION),
+  /** Updates made, those skipped as outliers included. */
+  step: count,
+  /** Tokens trained on. */
+  tokens: count,
+  /** Epochs of the training data completed. */
+  epoch: count,
+  /** The lowest validation loss so far, and the step it was measured at. */
+  best: z.object({ loss: z.number(), step: count }).nullable(),
+  /** The generator that samples are drawn with. */
+  sampler: random,
+  /** Windows of the outlier detectors. */
+  losses: outliers,
+  norms: outliers,
+  /** Running averages by name. */
+  averages: z.record(z.string(), z.number()),
+  /** The flags the run has, by name. */
+  flags: z.record(z.string(), flag),
+});
+
+/** See the module. */
+export type RunState = Omit<z.infer<typeof schema>, "format" | "version">;
+
+/** Writes a run state, whole or not at all. @throws {FileError} it can't be written */
+export async function writeRunState(path: string, state: RunState): Promise<void> {
+  // Checked here too: JSON would write a NaN as null, and the file could not be read.
+  const checked = schema.parse({ format: FORMAT, version: VERSION, ...state });
+  await writeFileAtomically(
+    path,
+    (file) => writeFully(file, new TextEncoder().encode(JSON.stringify(checked) + "\n")),
+  );
+}
+
+/** Reads a run state. @throws {FileError} it can't be read, or is not one */
+export function readRunState(path: string): RunState {
+  using file = openForReading(path);
+  const bytes = new Uint8Array(file.statSync().size);
+  readFully(file, bytes);
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new FileError(path, `is not JSON: ${(cause as Error).message}`, { cause });
+  }
+  const { success, data, error } = schema.safeParse(json);
+  if (!success) {
+    const { path: [...keys], message } = error.issues[0]!;
+    const where = keys.length === 0 ? "" : ` at "${keys.join(".")}"`;
+    throw new FileError(path, `is not a run state of version ${VERSION}${where}: ${message}`);
+  }
+  const { format: _format, version: _version, ...state } = data;
+  return state;
+}
