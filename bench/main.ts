@@ -111,11 +111,11 @@ if (import.meta.main) {
   const { threads } = openDevice().info();
   const version = await pytorchVersion();
   const settings = ["d12", "4", "64", String(threads), steps, "2"];
-  const both = <T>(script: string, ...flags: string[]) =>
+  const both = <T>(script: string, ours: string[], theirs: string[]) =>
     alternate<T>(
       Number(rounds),
-      () => llmts<T>(script, ...settings),
-      version === undefined ? undefined : () => pytorch<T>(...flags, ...settings),
+      () => llmts<T>(script, ...ours, ...settings),
+      version === undefined ? undefined : () => pytorch<T>(...theirs, ...settings),
     );
   const lines = [
     "# Measured",
@@ -126,8 +126,15 @@ if (import.meta.main) {
       version ?? "not installed here"
     }. Medians (least–greatest) of ${rounds} × ${steps} runs of each, in turn.`,
     "",
-    ...stepTable("Training step, d12 (124M), B=4, T=64, fp32", await both<StepTimes>("train_step.ts")),
-    ...matmulTable(await both<{ matmul: MatmulTimes[] }>("matmul.ts", "--matmul")),
+    ...stepTable(
+      "Training step, d12 (124M), B=4, T=64, fp32",
+      await both<StepTimes>("train_step.ts", [], []),
+    ),
+    ...stepTable(
+      "Training step, d12 (124M), B=4, T=64, bf16 (PyTorch: autocast)",
+      await both<StepTimes>("train_step.ts", ["--bf16"], ["--bf16"]),
+    ),
+    ...matmulTable(await both<{ matmul: MatmulTimes[] }>("matmul.ts", [], ["--matmul"])),
   ];
   const text = lines.join("\n");
   console.log(text);

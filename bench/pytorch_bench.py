@@ -1,6 +1,7 @@
-"""Times PyTorch, eager and fp32, at what llmts does: prints one JSON object of milliseconds.
+"""Times PyTorch, eager, at what llmts does: prints one JSON object of milliseconds.
 
     python3 bench/pytorch_bench.py d12 4 64 [THREADS [STEPS [WARMUP]]]      training steps, as bench/train_step.ts
+    python3 bench/pytorch_bench.py --bf16 d12 4 64 ...                      the same by autocast to bf16
     python3 bench/pytorch_bench.py --matmul d12 4 64 ...                    the model's matrix products one by one
 
 It is PyTorch at its fastest without a compiler: its own attention kernel, fused AdamW, gradients freed, not zeroed.
@@ -21,7 +22,7 @@ sys.path.append(str(Path(__file__).parent.parent / "dev" / "reference"))
 from model import GPT2, PRESETS, Config, adamw, preset  # noqa: E402
 
 
-def time_steps(config: Config, B: int, T: int, steps: int, warmup: int) -> dict[str, list[float] | int]:
+def time_steps(config: Config, B: int, T: int, steps: int, warmup: int, bf16: bool) -> dict[str, list[float] | int]:
     """Milliseconds of each counted step's parts, and the peak of resident memory in bytes."""
     model = GPT2(config, fused=True).initialize(42)
     optimizer = adamw(model, 1e-4, 0.1, "matrices")
@@ -30,7 +31,8 @@ def time_steps(config: Config, B: int, T: int, steps: int, warmup: int) -> dict[
     for step in range(warmup + steps):
         start = perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        loss = model(x, y)[1]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model(x, y)[1]
         forwarded = perf_counter()
         loss.backward()
         backwarded = perf_counter()
@@ -71,6 +73,7 @@ def time_matmuls(config: Config, B: int, T: int, steps: int, warmup: int) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--matmul", action="store_true", help="time matrix products in place of training steps")
+    parser.add_argument("--bf16", action="store_true", help="training steps by autocast to bf16")
     parser.add_argument("preset", choices=PRESETS, metavar="PRESET", help=", ".join(PRESETS))
     parser.add_argument("B", type=int, help="batch size")
     parser.add_argument("T", type=int, help="sequence length")
@@ -80,8 +83,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads > 0:
         torch.set_num_threads(args.threads)
-    time = time_matmuls if args.matmul else time_steps
-    print(json.dumps(time(preset(args.preset), args.B, args.T, args.steps, args.warmup)))
+    sizes = (preset(args.preset), args.B, args.T, args.steps, args.warmup)
+    print(json.dumps(time_matmuls(*sizes) if args.matmul else time_steps(*sizes, args.bf16)))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
  *
  * @module
  */
+import { parseArgs } from "@std/cli/parse-args";
 import { openDevice } from "../ffi/device.ts";
 import { int32 } from "../ffi/tensor.ts";
 import { allocateActivationGradients, allocateActivations } from "../src/activations.ts";
 import { ADAMW_DEFAULTS, createAdamW } from "../src/adamw.ts";
 import { loadModel } from "../src/load.ts";
-import { backward, forward } from "../src/model.ts";
+import { backward, forward, type Precision } from "../src/model.ts";
 import { allocateParameters } from "../src/parameters.ts";
 import { Random } from "../src/random.ts";
 
@@ -37,11 +38,16 @@ export function timeSteps(
   name: string,
   B: number,
   T: number,
-  { threads, steps, warmup }: { threads: number; steps: number; warmup: number },
+  { threads, steps, warmup, precision }: {
+    threads: number;
+    steps: number;
+    warmup: number;
+    precision: Precision;
+  },
 ): StepTimes {
   const device = openDevice({ threads });
-  const model = loadModel(name, device);
-  const { config, precision } = model;
+  const model = loadModel(name, device, { precision });
+  const { config } = model;
   const shape = { B, T, precision, training: true };
   const a = allocateActivations(config, device, shape);
   const d = allocateActivationGradients(config, device, shape);
@@ -79,7 +85,13 @@ export function timeSteps(
 }
 
 if (import.meta.main) {
-  const [name = "d12", B = "4", T = "64", threads = "0", steps = "5", warmup = "2"] = Deno.args;
+  const { bf16, _: [name = "d12", B = 4, T = 64, threads = 0, steps = 5, warmup = 2] } = parseArgs(
+    Deno.args,
+    {
+      boolean: ["bf16"],
+    },
+  );
   const counts = { threads: Number(threads), steps: Number(steps), warmup: Number(warmup) };
-  console.log(JSON.stringify(timeSteps(name, Number(B), Number(T), counts)));
+  const precision = bf16 ? "bf16" : "fp32";
+  console.log(JSON.stringify(timeSteps(String(name), Number(B), Number(T), { ...counts, precision })));
 }

@@ -118,7 +118,14 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   }
   const device = openEngine(flags);
   checkMemory(
-    memoryPlan(config, { B: 1, T: config.maxT, training: false }),
+    // A bf16 model is rounded from fp32 weights, which are in memory until then.
+    memoryPlan(config, {
+      B: 1,
+      T: config.maxT,
+      precision: flags.precision,
+      training: false,
+      keepMaster: true,
+    }),
     device.freeMemory(),
     "take a smaller --model",
   );

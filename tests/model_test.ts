@@ -1,4 +1,4 @@
-import { assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Device } from "../ffi/device.ts";
 import { float32, hostBytes, int32 } from "../ffi/tensor.ts";
 import { allocateActivationGradients, allocateActivations } from "../src/activations.ts";
@@ -7,7 +7,7 @@ import type { GPT2Config } from "../src/config.ts";
 import { readCheckpoint } from "../src/io/checkpoint.ts";
 import { openDebugState } from "../src/io/debug_state.ts";
 import { randomModel } from "../src/load.ts";
-import { backward, forward, logits, loss, type Model } from "../src/model.ts";
+import { backward, forward, inPrecision, logits, loss, type Model } from "../src/model.ts";
 import { allocateParameters, parameterCount, TENSORS } from "../src/parameters.ts";
 import { TEST_DEVICES } from "./devices.ts";
 import { assertClose, assertDirectional } from "./ffi/op_case.ts";
@@ -50,6 +50,12 @@ function tenLosses(
     optimizer.update(step.g, { ...ADAMW_DEFAULTS, learningRate, weightDecay, gradScale: 1 });
     return value;
   });
+}
+
+/** Asserts that the relative L2 distance is within a bound, and no smaller than rounding to bf16 makes it. */
+function assertRelative(found: Float32Array, expected: Float32Array, bound: number, what: string): void {
+  const distance = Math.hypot(...found.map((value, i) => value - expected[i]!)) / Math.hypot(...expected);
+  assert(distance > 1e-4 && distance < bound, `${what}: relative L2 ${distance}, expected below ${bound}`);
 }
 
 /** odd.bin and its debug state: everything odd. */
@@ -96,6 +102,22 @@ for (const device of TEST_DEVICES) {
       losses.forEach((value, i) => assertAlmostEquals(value, json.losses[decay][i], 1e-4, `step ${i}`));
     });
   }
+
+  Deno.test(`the odd model in bf16 stays within bf16's distance of PyTorch's fp32 (${device.name})`, () => {
+    const { model, B, T, x, y, expectedLogits, expectedLoss, gradients, json } = oddModel(device.open());
+    const narrow = inPrecision(model, "bf16", true);
+    const step = workspace(narrow, B, T, x, y);
+    step.forward();
+    const out = model.device.tensor("fp32", [B, T, model.config.V]);
+    logits(narrow, step.a, out);
+    assertRelative(float32(out), expectedLogits, 2e-2, "logits");
+    assertAlmostEquals(step.backward(), expectedLoss, 1e-2);
+    for (const { name, values } of gradients) {
+      assertRelative(float32(step.g.whole[name]), values, 3e-2, `d${name}`);
+    }
+    const losses = tenLosses(narrow, step, json.learningRate, json.weightDecay, "matrices");
+    losses.forEach((value, i) => assertAlmostEquals(value, json.losses.matrices[i], 1e-2, `step ${i}`));
+  });
 
   Deno.test(`a wider random model agrees with PyTorch (${device.name})`, () => {
     const fixture = fixtureCases("models/wide")[0]!;

@@ -24,9 +24,9 @@ constexpr int64_t kGrain = 1 << 20;  // multiplications worth waking a thread fo
 
 // Rows of HS elements, `stride` elements apart.
 struct Rows {
-  const float *data;
+  Elements data;
   int64_t stride;
-  const float *row(int64_t index) const { return data + index * stride; }
+  Elements row(int64_t index) const { return data + index * stride; }
 };
 
 // One head of one sequence. Queries stand at positions first_position, first_position + 1 …; keys at 0, 1 …
@@ -38,10 +38,11 @@ struct Head {
 
 int64_t blocks(int64_t rows) { return rows / kBlock + (rows % kBlock != 0); }
 
-float dot(const float *a, const float *b, int64_t n) {
+template <class A, class B>
+float dot(const A *a, const B *b, int64_t n) {
   float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  for (int64_t i = 0; i < n; ++i) sum += as_float(a[i]) * as_float(b[i]);
   return sum;
 }
 
@@ -203,43 +204,15 @@ int64_t head_size(int64_t C, int64_t NH) {
   return C / NH;
 }
 
-// Keys or values of the positions so far, (heads, maxT, HS), in either precision.
-class Cache {
- public:
-  Cache(const char *name, void *data, int32_t dtype, Shape shape) : data_(data), narrow_(dtype == LLMTS_BF16) {
-    check_dtype(name, dtype);
-    check_tensor(name, data, narrow_ ? sizeof(Bf16) : sizeof(float), shape);
-  }
-
-  void put(int64_t at, const float *row, int64_t HS) {
-    if (narrow_)
-      narrow(static_cast<Bf16 *>(data_) + at, row, HS);
+// Writes HS elements into a cache from its at-th on, in its precision.
+void put(void *cache, bool narrow, int64_t at, Elements row, int64_t HS) {
+  dispatch(row, [&](const auto *from) {
+    if (narrow)
+      convert(static_cast<Bf16 *>(cache) + at, from, HS);
     else
-      std::copy_n(row, HS, static_cast<float *>(data_) + at);
-  }
-
-  // Makes the first `used` elements of each head readable as floats.
-  void read(int64_t heads, int64_t used, int64_t stride) {
-    rows_ = static_cast<const float *>(data_);
-    stride_ = stride;
-    if (!narrow_) return;
-    float *const out = wide_.emplace(Shape{heads, used}).data();
-    parallel_slices(heads, 1, threads_for(heads * used, kGrain), [&](int64_t begin, int64_t end) {
-      for (int64_t head = begin; head < end; ++head)
-        widen(out + head * used, static_cast<const Bf16 *>(data_) + head * stride, used);
-    });
-    rows_ = out;
-    stride_ = used;
-  }
-  const float *head(int64_t index) const { return rows_ + index * stride_; }
-
- private:
-  void *data_;
-  bool narrow_;
-  std::optional<Scratch<float>> wide_;
-  const float *rows_ = nullptr;
-  int64_t stride_ = 0;
-};
+      convert(static_cast<float *>(cache) + at, from, HS);
+  });
+}
 
 float score_scale(int64_t HS) { return 1.0f / std::sqrt(static_cast<float>(HS)); }
 
@@ -251,12 +224,12 @@ int32_t llmts_attention_forward(void *out, int32_t out_dtype, float *lse, const 
     const int64_t HS = head_size(C, NH);
     const Output o("out", out, out_dtype, {B, T, C});
     optional_tensor("lse", lse, Shape{B, NH, T});
-    const Input in("qkv", qkv, qkv_dtype, {B, T, 3, C});
+    const Elements in("qkv", qkv, qkv_dtype, {B, T, 3, C});
     const int64_t heads = B * NH;
     const int threads = threads_for(1.0 * B * T * C * T, kGrain);
     for_each_block(heads, blocks(T), threads, forward_workspace(HS), [&](int64_t head, int64_t block, float *work) {
       const int64_t b = head / NH, offset = head % NH * HS;
-      const float *const query = in + b * T * 3 * C + offset;
+      const Elements query = in + b * T * 3 * C + offset;
       const Head forward = {{query, 3 * C}, {query + C, 3 * C}, {query + 2 * C, 3 * C}, T, 0, HS, score_scale(HS)};
       forward_block(o + (b * T + block * kBlock) * C + offset, C,
                     lse == nullptr ? nullptr : lse + head * T + block * kBlock, forward, block, work);
@@ -271,17 +244,17 @@ int32_t llmts_attention_backward(void *dqkv, int32_t dqkv_dtype, const void *dou
   return guarded("attention_backward", {{"B", B}, {"T", T}, {"C", C}, {"NH", NH, Dim::Limit}}, [&] {
     const int64_t HS = head_size(C, NH);
     const Output d("dqkv", dqkv, dqkv_dtype, {B, T, 3, C});
-    const Input dy("dout", dout, dout_dtype, {B, T, C});
-    const Input y("out", out, out_dtype, {B, T, C});
+    const Elements dy("dout", dout, dout_dtype, {B, T, C});
+    const Elements y("out", out, out_dtype, {B, T, C});
     tensor("lse", lse, {B, NH, T});
-    const Input in("qkv", qkv, qkv_dtype, {B, T, 3, C});
+    const Elements in("qkv", qkv, qkv_dtype, {B, T, 3, C});
     const int64_t heads = B * NH;
     const int threads = threads_for(1.0 * B * T * C * T, kGrain);
 
     const Scratch<float> delta({heads, T});
     const auto head_at = [&](int64_t index) -> BackwardHead {
       const int64_t b = index / NH, offset = index % NH * HS;
-      const float *const query = in + b * T * 3 * C + offset;
+      const Elements query = in + b * T * 3 * C + offset;
       float *const dquery = d + b * T * 3 * C + offset;
       return {{{query, 3 * C}, {query + C, 3 * C}, {query + 2 * C, 3 * C}, T, 0, HS, score_scale(HS)},
               {dy + b * T * C + offset, C},
@@ -295,7 +268,9 @@ int32_t llmts_attention_backward(void *dqkv, int32_t dqkv_dtype, const void *dou
     parallel_slices(heads * T, 1, threads, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t head = i / T, row = (head / NH * T + i % T) * C + head % NH * HS;
-        delta.data()[i] = dot(dy + row, y + row, HS);
+        delta.data()[i] = dispatch(dy + row, [&](const auto *left) {
+          return dispatch(y + row, [&](const auto *right) { return dot(left, right, HS); });
+        });
       }
     });
 
@@ -339,25 +314,24 @@ int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *keys, void *v
       fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
            position, T, maxT);
     const Output o("out", out, out_dtype, {B, T, C});
-    Cache k("keys", keys, cache_dtype, {B, NH, maxT, HS}), v("values", values, cache_dtype, {B, NH, maxT, HS});
-    const Input in("qkv", qkv, qkv_dtype, {B, T, 3, C});
-    const int64_t heads = B * NH, length = position + T;
+    const Elements k("keys", keys, cache_dtype, {B, NH, maxT, HS});
+    const Elements v("values", values, cache_dtype, {B, NH, maxT, HS});
+    const Elements in("qkv", qkv, qkv_dtype, {B, T, 3, C});
+    const int64_t heads = B * NH;
     for (int64_t head = 0; head < heads; ++head) {
-      const float *const key = in + (head / NH * T * 3 + 1) * C + head % NH * HS;
+      const Elements key = in + (head / NH * T * 3 + 1) * C + head % NH * HS;
       for (int64_t t = 0; t < T; ++t) {
         const int64_t slot = (head * maxT + position + t) * HS;
-        k.put(slot, key + t * 3 * C, HS);
-        v.put(slot, key + t * 3 * C + C, HS);
+        put(keys, k.narrow, slot, key + t * 3 * C, HS);
+        put(values, v.narrow, slot, key + t * 3 * C + C, HS);
       }
     }
-    k.read(heads, length * HS, maxT * HS);
-    v.read(heads, length * HS, maxT * HS);
     const int threads = threads_for(1.0 * B * T * C * (position + T), kGrain);
     for_each_block(heads, blocks(T), threads, forward_workspace(HS), [&](int64_t head, int64_t block, float *work) {
       const int64_t b = head / NH, offset = head % NH * HS;
       const Head forward = {{in + b * T * 3 * C + offset, 3 * C},
-                            {k.head(head), HS},
-                            {v.head(head), HS},
+                            {k + head * maxT * HS, HS},
+                            {v + head * maxT * HS, HS},
                             T,
                             position,
                             HS,

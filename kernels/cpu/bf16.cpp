@@ -16,7 +16,7 @@ bool is_bf16(const char *name, int32_t dtype) {
 }
 
 // check_tensor has seen that the product fits 64 bits.
-int64_t elements(Shape shape) {
+int64_t count_of(Shape shape) {
   int64_t product = 1;
   for (int64_t extent : shape) product *= extent;
   return product;
@@ -24,49 +24,41 @@ int64_t elements(Shape shape) {
 
 }  // namespace
 
-void widen(float *out, const Bf16 *in, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = widened(in[i]);
-}
-
-void narrow(Bf16 *out, const float *in, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = narrowed(in[i]);
+Elements::Elements(const char *name, const void *data, int32_t dtype, Shape shape, Null null)
+    : data(data), narrow(is_bf16(name, dtype)) {
+  if (data == nullptr && null == Null::Allowed) return;
+  check_tensor(name, data, narrow ? sizeof(Bf16) : sizeof(float), shape);
 }
 
 Input::Input(const char *name, const void *data, int32_t dtype, Shape shape, Null null) {
-  const bool wide = is_bf16(name, dtype);
-  if (data == nullptr && null == Null::Allowed) return;
-  check_tensor(name, data, wide ? sizeof(Bf16) : sizeof(float), shape);
-  if (!wide) {
+  const Elements in(name, data, dtype, shape, null);
+  if (data == nullptr || !in.narrow) {
     data_ = static_cast<const float *>(data);
     return;
   }
-  const int64_t n = elements(shape);
+  const int64_t n = count_of(shape);
   float *const out = wide_.emplace(Shape{n}).data();
   parallel_slices(n, kUnit, threads_for(n, kGrain), [&](int64_t begin, int64_t end) {
-    widen(out + begin, static_cast<const Bf16 *>(data) + begin, end - begin);
+    convert(out + begin, static_cast<const Bf16 *>(data) + begin, end - begin);
   });
   data_ = out;
 }
 
 Output::Output(const char *name, void *data, int32_t dtype, Shape shape, Null null) {
-  const bool wide = is_bf16(name, dtype);
-  if (data == nullptr && null == Null::Allowed) return;
-  check_tensor(name, data, wide ? sizeof(Bf16) : sizeof(float), shape);
-  if (!wide) {
+  const bool bf16 = Elements(name, data, dtype, shape, null).narrow;
+  if (data == nullptr || !bf16) {
     data_ = static_cast<float *>(data);
     return;
   }
-  count_ = elements(shape);
+  count_ = count_of(shape);
   narrow_ = static_cast<Bf16 *>(data);
   data_ = wide_.emplace(Shape{count_}).data();
 }
 
 void Output::store() const {
-  if (narrow_ == nullptr) return;
+  if (!is_narrow()) return;
   parallel_slices(count_, kUnit, threads_for(count_, kGrain),
-                  [&](int64_t begin, int64_t end) { narrow(narrow_ + begin, data_ + begin, end - begin); });
+                  [&](int64_t begin, int64_t end) { store(begin, end - begin); });
 }
 
 }  // namespace llmts

@@ -1,12 +1,14 @@
-// bfloat16, the upper half of a float, at the door: kernels compute in fp32, so a bf16 input is widened into scratch
-// before they begin and a bf16 output is narrowed out of scratch when they are done. fp32 tensors are used where they
-// lie.
+// bfloat16, the upper half of a float. Kernels compute in fp32: a bf16 input is widened where it is read (Elements), or
+// into scratch before they begin (Input); a bf16 output is computed in scratch and narrowed once, as a whole or piece
+// by piece while it is in the cache (Output). fp32 tensors are used where they lie.
 #ifndef LLMTS_CPU_BF16_H
 #define LLMTS_CPU_BF16_H
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <type_traits>
 
 #include "cpu/door.h"
 #include "cpu/scratch.h"
@@ -33,11 +35,46 @@ inline Bf16 narrowed(float value) {
   return {static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded)};
 }
 
-// n elements, on the calling thread.
-void widen(float *out, const Bf16 *in, int64_t n);
-void narrow(Bf16 *out, const float *in, int64_t n);
+inline float as_float(float value) { return value; }
+inline float as_float(Bf16 value) { return widened(value); }
+
+// out (n) = in, in another precision or the same, on the calling thread.
+template <class Out, class In>
+void convert(Out *out, const In *in, int64_t n) {
+  if constexpr (std::is_same_v<Out, In>) {
+    std::copy_n(in, n, out);
+  } else if constexpr (std::is_same_v<Out, float>) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) out[i] = widened(in[i]);
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) out[i] = narrowed(in[i]);
+  }
+}
 
 enum class Null { Refused, Allowed };
+
+// Elements to read as they lie in memory, in either precision.
+struct Elements {
+  Elements(const float *first) : data(first), narrow(false) {}
+  Elements(const Bf16 *first) : data(first), narrow(true) {}
+  // A tensor, checked.
+  Elements(const char *name, const void *data, int32_t dtype, Shape shape, Null null = Null::Refused);
+
+  const void *data;
+  bool narrow;
+};
+
+// Calls use with the first element as it lies: const float * or const Bf16 *.
+template <class Use>
+auto dispatch(Elements elements, Use &&use) {
+  return elements.narrow ? use(static_cast<const Bf16 *>(elements.data))
+                         : use(static_cast<const float *>(elements.data));
+}
+
+inline Elements operator+(Elements elements, int64_t n) {
+  return dispatch(elements, [n](const auto *first) { return Elements(first + n); });
+}
 
 // A tensor to read, as floats.
 class Input {
@@ -50,12 +87,16 @@ class Input {
   const float *data_ = nullptr;
 };
 
-// A tensor to write, as floats. Whoever fills it calls store() in the end.
+// A tensor to write, as floats. Whoever fills it calls store() in the end, or for each piece as it is complete.
 class Output {
  public:
   Output(const char *name, void *data, int32_t dtype, Shape shape, Null null = Null::Refused);
   operator float *() const { return data_; }
+  bool is_narrow() const { return narrow_ != nullptr; }
   void store() const;
+  void store(int64_t first, int64_t count) const {  // on the calling thread
+    if (is_narrow()) convert(narrow_ + first, data_ + first, count);
+  }
 
  private:
   std::optional<Scratch<float>> wide_;

@@ -72,8 +72,8 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
     optional_tensor("dwte", dwte, Shape{Vp, C});
     if ((d == nullptr) != (dwte == nullptr))
       fail(LLMTS_INVALID_ARGUMENT, "one of 'dx' and 'dwte' is null, expected both or neither");
-    const Input in("x", x, x_dtype, {N, C});
-    const Input w("wte", wte, wte_dtype, {Vp, C});
+    const Elements in("x", x, x_dtype, {N, C});
+    const Elements w("wte", wte, wte_dtype, {Vp, C});
     if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
     tensor("targets", targets, {N});
     for (int64_t row = 0; row < N; ++row) {

@@ -3,8 +3,6 @@
 //             dx  = dout · gelu'(x)
 //   residual: out = a + b
 //   convert:  out = x, in another precision
-#include <algorithm>
-
 #include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/threads.h"
@@ -21,11 +19,15 @@ constexpr int64_t kGeluGrain = 8192, kAddGrain = 32768, kUnit = 16;
 
 int32_t llmts_convert(void *out, int32_t out_dtype, const void *x, int32_t x_dtype, int64_t n) {
   return guarded("convert", {{"n", n}}, [&] {
-    const Output o("out", out, out_dtype, {n});
-    const Input in("x", x, x_dtype, {n});
-    parallel_slices(n, kUnit, threads_for(n, kAddGrain),
-                    [&](int64_t begin, int64_t end) { std::copy(in + begin, in + end, o + begin); });
-    o.store();
+    const Elements to("out", out, out_dtype, {n}), from("x", x, x_dtype, {n});
+    dispatch(from, [&](const auto *in) {
+      parallel_slices(n, kUnit, threads_for(n, kAddGrain), [&](int64_t begin, int64_t end) {
+        if (to.narrow)
+          convert(static_cast<Bf16 *>(out) + begin, in + begin, end - begin);
+        else
+          convert(static_cast<float *>(out) + begin, in + begin, end - begin);
+      });
+    });
   });
 }
 

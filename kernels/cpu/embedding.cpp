@@ -28,12 +28,8 @@ void add(float *out, const float *in, int64_t begin, int64_t end) {
   for (int64_t c = begin; c < end; ++c) out[c] += in[c];
 }
 
-float as_float(float value) { return value; }
-float as_float(Bf16 value) { return widened(value); }
-
-// Rows are looked up, not all of them widened: hence each precision as it lies.
-template <class T>
-void sum_rows(float *out, const T *token, const T *place, int64_t C) {
+template <class Token, class Place>
+void sum_rows(float *out, const Token *token, const Place *place, int64_t C) {
 #pragma omp simd
   for (int64_t c = 0; c < C; ++c) out[c] = as_float(token[c]) + as_float(place[c]);
 }
@@ -52,26 +48,20 @@ int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tok
   return guarded("embedding_forward", dims, [&] {
     const Output o("out", out, out_dtype, {B, T, C});
     tensor("tokens", tokens, {B, T});
-    check_dtype("wte", wte_dtype);
-    check_dtype("wpe", wpe_dtype);
-    if (wte_dtype != wpe_dtype) fail(LLMTS_UNSUPPORTED, "'wte' and 'wpe' have different dtypes");
+    const Elements token_embedding("wte", wte, wte_dtype, {V, C}), place_embedding("wpe", wpe, wpe_dtype, {maxT, C});
     if (position > maxT - T)
       fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
            position, T, maxT);
-    const auto run = [&](const auto *token_rows, const auto *position_rows) {
-      tensor("wte", token_rows, {V, C});
-      tensor("wpe", position_rows, {maxT, C});
-      check_tokens(tokens, B * T, V);
-      parallel_slices(B * T, 1, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row)
-          sum_rows(o + row * C, token_rows + tokens[row] * C, position_rows + (position + row % T) * C, C);
-      });
-    };
-    if (wte_dtype == LLMTS_BF16)
-      run(static_cast<const Bf16 *>(wte), static_cast<const Bf16 *>(wpe));
-    else
-      run(static_cast<const float *>(wte), static_cast<const float *>(wpe));
-    o.store();
+    check_tokens(tokens, B * T, V);
+    parallel_slices(B * T, 1, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        dispatch(token_embedding + tokens[row] * C, [&](const auto *token) {
+          dispatch(place_embedding + (position + row % T) * C,
+                   [&](const auto *place) { sum_rows(o + row * C, token, place, C); });
+        });
+        o.store(row * C, C);
+      }
+    });
   });
 }
 

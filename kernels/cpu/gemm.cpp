@@ -47,34 +47,37 @@ View from_column(View b, int64_t column) {
 
 // a · b over n elements in one stream, which is the fastest to read memory by: four chains of sums hide the latency of
 // adding, and asking for data 2 KiB ahead that of memory, where prefetching in hardware stops at the end of a page.
-float dot(const float *a, const float *b, int64_t n) {
-  constexpr int64_t kStep = 4 * kWidth, kAhead = 512;
+template <class A, class B>
+float dot(const A *a, const B *b, int64_t n) {
+  constexpr int64_t kStep = 4 * kWidth, kAhead = 2048 / sizeof(B), kLine = 64 / sizeof(B);
   Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
   int64_t i = 0;
   for (; i + kStep <= n; i += kStep) {
-    for (int64_t line = 0; line < kStep; line += 16) __builtin_prefetch(b + i + kAhead + line);
+    for (int64_t line = 0; line < kStep; line += kLine) __builtin_prefetch(b + i + kAhead + line);
     sum0 += load(a + i) * load(b + i);
     sum1 += load(a + i + kWidth) * load(b + i + kWidth);
     sum2 += load(a + i + 2 * kWidth) * load(b + i + 2 * kWidth);
     sum3 += load(a + i + 3 * kWidth) * load(b + i + 3 * kWidth);
   }
   float sum = sum_of((sum0 + sum1) + (sum2 + sum3));
-  for (; i < n; ++i) sum += a[i] * b[i];
+  for (; i < n; ++i) sum += as_float(a[i]) * as_float(b[i]);
   return sum;
 }
 
 // out (N) = or += x (K) · b (K,N), several columns of b at a time while their sums stay in registers.
-void combine_rows(float *out, bool add, const float *x, const float *b, int64_t stride, int64_t N, int64_t K) {
+template <class X, class B>
+void combine_rows(float *out, bool add, const X *x, const B *b, int64_t stride, int64_t N, int64_t K) {
   constexpr int64_t kStep = 4 * kWidth;
   int64_t n = 0;
   for (; n + kStep <= N; n += kStep) {
     Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
     for (int64_t k = 0; k < K; ++k) {
-      const float *const row = b + k * stride + n;
-      sum0 += x[k] * load(row);
-      sum1 += x[k] * load(row + kWidth);
-      sum2 += x[k] * load(row + 2 * kWidth);
-      sum3 += x[k] * load(row + 3 * kWidth);
+      const B *const row = b + k * stride + n;
+      const float factor = as_float(x[k]);
+      sum0 += factor * load(row);
+      sum1 += factor * load(row + kWidth);
+      sum2 += factor * load(row + 2 * kWidth);
+      sum3 += factor * load(row + 3 * kWidth);
     }
     float *const to = out + n;
     store(to, add ? load(to) + sum0 : sum0);
@@ -84,19 +87,23 @@ void combine_rows(float *out, bool add, const float *x, const float *b, int64_t 
   }
   for (; n < N; ++n) {
     float sum = 0.0f;
-    for (int64_t k = 0; k < K; ++k) sum += x[k] * b[k * stride + n];
+    for (int64_t k = 0; k < K; ++k) sum += as_float(x[k]) * as_float(b[k * stride + n]);
     out[n] = add ? out[n] + sum : sum;
   }
 }
 
 // A single row of activations, as in decoding: bound by reading b, which packing would only delay.
-void multiply_row(float *out, Store store, const float *x, View b, int64_t N, int64_t K) {
+void multiply_row(float *out, Store store, Elements x, View b, int64_t N, int64_t K) {
   const bool add = store == Store::Add;
-  if (!b.transposed) return combine_rows(out, add, x, b.data, b.stride, N, K);
-  for (int64_t n = 0; n < N; ++n) {
-    const float sum = dot(x, b.data + n * b.stride, K);
-    out[n] = add ? out[n] + sum : sum;
-  }
+  dispatch(x, [&](const auto *left) {
+    dispatch(b.data, [&](const auto *right) {
+      if (!b.transposed) return combine_rows(out, add, left, right, b.stride, N, K);
+      for (int64_t n = 0; n < N; ++n) {
+        const float sum = dot(left, right + n * b.stride, K);
+        out[n] = add ? out[n] + sum : sum;
+      }
+    });
+  });
 }
 
 bool is_row(View a, int64_t M) { return M == 1 && !a.transposed; }

@@ -1,20 +1,22 @@
-// Matrix products in fp32: the one place the kernels' multiplications go through.
+// Matrix products in fp32, of operands in either precision: the one place the kernels' multiplications go through.
 #ifndef LLMTS_CPU_GEMM_H
 #define LLMTS_CPU_GEMM_H
 
 #include <cstdint>
 #include <functional>
 
+#include "cpu/bf16.h"
+
 namespace llmts {
 
 // A row-major matrix in memory, `stride` elements from row to row, read as it lies or transposed.
 struct View {
-  const float *data;
+  Elements data;
   int64_t stride;
   bool transposed;
 };
-inline View as_is(const float *data, int64_t stride) { return {data, stride, false}; }
-inline View transposed(const float *data, int64_t stride) { return {data, stride, true}; }
+inline View as_is(Elements data, int64_t stride) { return {data, stride, false}; }
+inline View transposed(Elements data, int64_t stride) { return {data, stride, true}; }
 
 enum class Store { Overwrite, Add };
 

@@ -1,8 +1,10 @@
 // The matrix product of one thread by Eigen: the portable path, for instruction sets that have no tile of their own.
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Core>
+#include <optional>
 
 #include "cpu/gemm.h"
+#include "cpu/scratch.h"
 
 namespace llmts {
 
@@ -12,32 +14,60 @@ using Eigen::Dynamic;
 using Stride = Eigen::OuterStride<>;
 template <int Order>
 using Mapped = Eigen::Map<const Eigen::Matrix<float, Dynamic, Dynamic, Order>, 0, Stride>;
-using Output = Eigen::Map<Eigen::Matrix<float, Dynamic, Dynamic, Eigen::RowMajor>, 0, Stride>;
+using Target = Eigen::Map<Eigen::Matrix<float, Dynamic, Dynamic, Eigen::RowMajor>, 0, Stride>;
 
 template <class A, class B>
-void multiply_maps(Output out, Store store, const A &a, const B &b) {
+void multiply_maps(Target out, Store store, const A &a, const B &b) {
   if (store == Store::Overwrite)
     out.noalias() = a * b;
   else
     out.noalias() += a * b;
 }
 
+// A view as Eigen takes it, in fp32: a bf16 one is widened into scratch.
+class Wide {
+ public:
+  Wide(View view, int64_t rows, int64_t columns) : transposed(view.transposed), stride_(view.stride) {
+    if (!view.data.narrow) {
+      data_ = static_cast<const float *>(view.data.data);
+      return;
+    }
+    const int64_t lines = transposed ? columns : rows, length = transposed ? rows : columns;
+    float *const out = scratch_.emplace(Shape{lines, length}).data();
+    const Bf16 *const from = static_cast<const Bf16 *>(view.data.data);
+    for (int64_t line = 0; line < lines; ++line) convert(out + line * length, from + line * view.stride, length);
+    data_ = out;
+    stride_ = length;
+  }
+  template <int Order>
+  Mapped<Order> map(int64_t rows, int64_t columns) const {
+    return Mapped<Order>(data_, rows, columns, Stride(stride_));
+  }
+  const bool transposed;
+
+ private:
+  std::optional<Scratch<float>> scratch_;
+  const float *data_;
+  int64_t stride_;
+};
+
 template <class A>
-void multiply_map(Output out, Store store, const A &a, View b, int64_t N, int64_t K) {
+void multiply_map(Target out, Store store, const A &a, const Wide &b, int64_t N, int64_t K) {
   if (b.transposed)
-    multiply_maps(out, store, a, Mapped<Eigen::ColMajor>(b.data, K, N, Stride(b.stride)));
+    multiply_maps(out, store, a, b.map<Eigen::ColMajor>(K, N));
   else
-    multiply_maps(out, store, a, Mapped<Eigen::RowMajor>(b.data, K, N, Stride(b.stride)));
+    multiply_maps(out, store, a, b.map<Eigen::RowMajor>(K, N));
 }
 
 }  // namespace
 
 void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K) {
-  const Output out(c, M, N, Stride(ldc));
-  if (a.transposed)
-    multiply_map(out, store, Mapped<Eigen::ColMajor>(a.data, M, K, Stride(a.stride)), b, N, K);
+  const Target out(c, M, N, Stride(ldc));
+  const Wide left(a, M, K), right(b, K, N);
+  if (left.transposed)
+    multiply_map(out, store, left.map<Eigen::ColMajor>(M, K), right, N, K);
   else
-    multiply_map(out, store, Mapped<Eigen::RowMajor>(a.data, M, K, Stride(a.stride)), b, N, K);
+    multiply_map(out, store, left.map<Eigen::RowMajor>(M, K), right, N, K);
 }
 
 }  // namespace llmts

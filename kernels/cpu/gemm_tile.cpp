@@ -1,5 +1,5 @@
 // The matrix product of one thread in register tiles, blocked for the caches (Goto and van de Geijn 2008; Van Zee and
-// van de Geijn 2015). Operands are copied ("packed") into panels in the order the tile reads them:
+// van de Geijn 2015). Operands are copied ("packed") into fp32 panels in the order the tile reads them:
 //   a: panels of kRows rows, K × kRows;  b: panels of kColumns columns, K × kColumns; missing rows and columns are
 //   zero.
 // Each element of c is the sum over k in order, wherever it lies in a tile: a row's result does not depend on the
@@ -89,8 +89,8 @@ void transpose(Vector (&rows)[Count]) {
 }
 
 // packed[k · stride + r] = from[r · from_stride + k] for K columns of `count` rows; rows up to Count become zero.
-template <int Count>
-void pack_transposed(float *packed, int64_t stride, const float *from, int64_t from_stride, int64_t count, int64_t K) {
+template <int Count, class T>
+void pack_transposed(float *packed, int64_t stride, const T *from, int64_t from_stride, int64_t count, int64_t K) {
   constexpr int kColumnsEach = kWidth / Count;  // in each vector, once transposed
   const int64_t whole = K / kWidth * kWidth;
   for (int64_t k = 0; k < whole; k += kWidth) {
@@ -102,43 +102,48 @@ void pack_transposed(float *packed, int64_t stride, const float *from, int64_t f
     for (int i = 0; i < Count; ++i) store(packed + (k + i * kColumnsEach) * stride, rows[i]);
   }
   for (int64_t k = whole; k < K; ++k) {
-    for (int r = 0; r < Count; ++r) packed[k * stride + r] = r < count ? from[r * from_stride + k] : 0.0f;
+    for (int r = 0; r < Count; ++r) packed[k * stride + r] = r < count ? as_float(from[r * from_stride + k]) : 0.0f;
   }
 }
 
 // packed[k · width + r] = from[k · from_stride + r] for K rows of `count` columns; columns up to width become zero.
-void pack_as_is(float *packed, int64_t width, const float *from, int64_t from_stride, int64_t count, int64_t K) {
+template <class T>
+void pack_as_is(float *packed, int64_t width, const T *from, int64_t from_stride, int64_t count, int64_t K) {
   for (int64_t k = 0; k < K; ++k) {
-    std::copy_n(from + k * from_stride, count, packed + k * width);
+    convert(packed + k * width, from + k * from_stride, count);
     std::fill_n(packed + k * width + count, width - count, 0.0f);
   }
 }
 
 // Rows [row, row + rows) and columns [k, k + K) of a, into panels.
-void pack_a(float *packed, View a, int64_t row, int64_t rows, int64_t k, int64_t K) {
+template <class T>
+void pack_a(float *packed, const T *a, int64_t stride, bool transposed, int64_t row, int64_t rows, int64_t k,
+            int64_t K) {
   for (int64_t r = 0; r < rows; r += kRows) {
     const int64_t count = std::min<int64_t>(kRows, rows - r);
-    if (!a.transposed)
-      pack_transposed<kRows>(packed + r * K, kRows, a.data + (row + r) * a.stride + k, a.stride, count, K);
+    if (!transposed)
+      pack_transposed<kRows>(packed + r * K, kRows, a + (row + r) * stride + k, stride, count, K);
     else if (count == kRows)  // the width known to the compiler
-      pack_as_is(packed + r * K, kRows, a.data + k * a.stride + row + r, a.stride, kRows, K);
+      pack_as_is(packed + r * K, kRows, a + k * stride + row + r, stride, kRows, K);
     else
-      pack_as_is(packed + r * K, kRows, a.data + k * a.stride + row + r, a.stride, count, K);
+      pack_as_is(packed + r * K, kRows, a + k * stride + row + r, stride, count, K);
   }
 }
 
 // Columns [column, column + columns) and rows [k, k + K) of b, into one panel as wide as its whole vectors.
-void pack_b(float *packed, View b, int64_t column, int64_t columns, int64_t k, int64_t K) {
+template <class T>
+void pack_b(float *packed, const T *b, int64_t stride, bool transposed, int64_t column, int64_t columns, int64_t k,
+            int64_t K) {
   const int64_t width = round_up(columns, kWidth);
-  if (!b.transposed) {
+  if (!transposed) {
     if (columns == kColumns)  // the width known to the compiler
-      pack_as_is(packed, kColumns, b.data + k * b.stride + column, b.stride, kColumns, K);
+      pack_as_is(packed, kColumns, b + k * stride + column, stride, kColumns, K);
     else
-      pack_as_is(packed, width, b.data + k * b.stride + column, b.stride, columns, K);
+      pack_as_is(packed, width, b + k * stride + column, stride, columns, K);
     return;
   }
   for (int64_t first = 0; first < columns; first += kWidth)
-    pack_transposed<kWidth>(packed + first, width, b.data + (column + first) * b.stride + k, b.stride,
+    pack_transposed<kWidth>(packed + first, width, b + (column + first) * stride + k, stride,
                             std::min<int64_t>(kWidth, columns - first), K);
 }
 
@@ -164,11 +169,15 @@ void multiply_blocks(float *c, int64_t ldc, Store how, View a, View b, int64_t M
       const bool add = how == Store::Add || k0 > 0;
       for (int64_t m0 = 0; m0 < M; m0 += kBlockRows) {
         const int64_t rows = std::min(kBlockRows, M - m0);
-        pack_a(a_panels.data(), a, m0, rows, k0, k);
+        dispatch(a.data,
+                 [&](const auto *from) { pack_a(a_panels.data(), from, a.stride, a.transposed, m0, rows, k0, k); });
         for (int64_t n = 0; n < columns; n += kColumns) {
           const int64_t width = std::min<int64_t>(kColumns, columns - n);
           float *const b_panel = b_panels.data() + n * k, *const to = c + m0 * ldc + n0 + n;
-          if (m0 == 0) pack_b(b_panel, b, n0 + n, width, k0, k);
+          if (m0 == 0) {
+            dispatch(b.data,
+                     [&](const auto *from) { pack_b(b_panel, from, b.stride, b.transposed, n0 + n, width, k0, k); });
+          }
           if (width > 2 * kWidth)
             multiply_panel<3>(to, ldc, add, a_panels.data(), b_panel, rows, width, k);
           else if (width > kWidth)

@@ -85,9 +85,9 @@ int32_t llmts_layernorm_forward(void *out, int32_t out_dtype, float *mean, float
         if (mean != nullptr) mean[row] = s.mean;
         if (rstd != nullptr) rstd[row] = s.rstd;
         normalise(o + row * C, in + row * C, s, w, b, C);
+        o.store(row * C, C);
       }
     });
-    o.store();
   });
 }
 
@@ -114,10 +114,10 @@ int32_t llmts_residual_layernorm_forward(void *residual, int32_t residual_dtype,
         if (mean != nullptr) mean[row] = s.mean;
         if (rstd != nullptr) rstd[row] = s.rstd;
         normalise(o + row * C, sum, s, w, shift, C);
+        sums.store(row * C, C);
+        o.store(row * C, C);
       }
     });
-    sums.store();
-    o.store();
   });
 }
 

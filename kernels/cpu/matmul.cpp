@@ -34,6 +34,19 @@ void finish_row(float *out, float *pre, const float *bias, bool activate, int64_
   }
 }
 
+// dx (n) *= gelu'(pre).
+template <class T>
+void multiply_derivative(float *dx, const T *pre, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) dx[i] *= gelu_derivative(as_float(pre[i]));
+}
+
+template <class T>
+void add(float *sums, const T *row, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) sums[i] += as_float(row[i]);
+}
+
 }  // namespace
 
 int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pre_dtype, const void *x, int32_t x_dtype,
@@ -42,24 +55,25 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
   return guarded("matmul_forward", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     const Output o("out", out, out_dtype, {N, OC});
     const Output before("pre", pre, pre_dtype, Shape{N, OC}, Null::Allowed);
-    const Input in("x", x, x_dtype, {N, C});
-    const Input w("weight", weight, weight_dtype, {OC, C});
+    const Elements in("x", x, x_dtype, {N, C});
+    const Elements w("weight", weight, weight_dtype, {OC, C});
     const Input b("bias", bias, bias_dtype, Shape{OC}, Null::Allowed);
     check_not_packed(packed);
     if (activation != LLMTS_IDENTITY && activation != LLMTS_GELU)
       fail(LLMTS_INVALID_ARGUMENT, "activation is %d, expected 0 (identity) or 1 (GELU)", activation);
     const bool activate = activation == LLMTS_GELU;
     Epilogue epilogue;
-    if (before != nullptr || b != nullptr || activate) {
+    if (before != nullptr || b != nullptr || activate || o.is_narrow()) {
       epilogue = [&](const Block &block) {
-        for (int64_t row = block.row; row < block.row_end; ++row)
+        for (int64_t row = block.row; row < block.row_end; ++row) {
           finish_row(o + row * OC, before == nullptr ? nullptr : before + row * OC, b, activate, block.column,
                      block.column_end);
+          o.store(row * OC + block.column, block.column_end - block.column);
+          before.store(row * OC + block.column, block.column_end - block.column);
+        }
       };
     }
     gemm(o, OC, Store::Overwrite, as_is(in, C), transposed(w, C), N, OC, C, epilogue);
-    o.store();
-    before.store();
   });
 }
 
@@ -68,22 +82,22 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
                             int64_t C, int64_t OC) {
   return guarded("matmul_dinput", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     const Output d("dx", dx, dx_dtype, {N, C});
-    const Input dy("dout", dout, dout_dtype, {N, OC});
-    const Input w("weight", weight, weight_dtype, {OC, C});
-    const Input before("pre", pre, pre_dtype, Shape{N, C}, Null::Allowed);
+    const Elements dy("dout", dout, dout_dtype, {N, OC});
+    const Elements w("weight", weight, weight_dtype, {OC, C});
+    const Elements before("pre", pre, pre_dtype, Shape{N, C}, Null::Allowed);
     check_not_packed(packed);
     Epilogue epilogue;
-    if (before != nullptr) {
+    if (before.data != nullptr || d.is_narrow()) {
       epilogue = [&](const Block &block) {
         for (int64_t row = block.row; row < block.row_end; ++row) {
-#pragma omp simd
-          for (int64_t c = row * C + block.column; c < row * C + block.column_end; ++c)
-            d[c] *= gelu_derivative(before[c]);
+          const int64_t first = row * C + block.column, count = block.column_end - block.column;
+          if (before.data != nullptr)
+            dispatch(before + first, [&](const auto *from) { multiply_derivative(d + first, from, count); });
+          d.store(first, count);
         }
       };
     }
     gemm(d, C, Store::Overwrite, as_is(dy, OC), as_is(w, C), N, C, OC, epilogue);
-    d.store();
   });
 }
 
@@ -91,8 +105,8 @@ int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtyp
                              int64_t N, int64_t C, int64_t OC) {
   return guarded("matmul_dweight", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     tensor("dweight", dweight, {OC, C});
-    const Input dy("dout", dout, dout_dtype, {N, OC});
-    const Input in("x", x, x_dtype, {N, C});
+    const Elements dy("dout", dout, dout_dtype, {N, OC});
+    const Elements in("x", x, x_dtype, {N, C});
     gemm(dweight, C, Store::Add, transposed(dy, OC), as_is(in, C), OC, C, N);
   });
 }
@@ -100,7 +114,7 @@ int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtyp
 int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int64_t N, int64_t OC) {
   return guarded("matmul_dbias", {{"N", N}, {"OC", OC}}, [&] {
     tensor("dbias", dbias, {OC});
-    const Input dy("dout", dout, dout_dtype, {N, OC});
+    const Elements dy("dout", dout, dout_dtype, {N, OC});
     // Each thread sums its own rows, in order; the partial sums are added up in the order of the threads.
     const int threads = threads_for(N * OC, kGrain);
     const Scratch<float> partial({threads, OC});
@@ -108,10 +122,9 @@ int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, i
       float *const sums = partial.data() + OC * part;
       std::fill(sums, sums + OC, 0.0f);
       const Range rows = slice(N, part, parts);
-      for (int64_t row = rows.begin; row < rows.end; ++row) {
-#pragma omp simd
-        for (int64_t c = 0; c < OC; ++c) sums[c] += dy[row * OC + c];
-      }
+      dispatch(dy, [&](const auto *from) {
+        for (int64_t row = rows.begin; row < rows.end; ++row) add(sums, from + row * OC, OC);
+      });
     });
     for (int part = 0; part < threads; ++part) {
       const float *const sums = partial.data() + OC * part;

@@ -70,10 +70,10 @@ void update_bf16(Bf16 *params, float *master, const float *grads, float *m, floa
     const int64_t count = std::min(kBlock, end - first);
     if (master != nullptr) {
       update(master, grads, m, v, s, keep, first, first + count);
-      narrow(params + first, master + first, count);
+      convert(params + first, master + first, count);
       continue;
     }
-    widen(wide, params + first, count);
+    convert(wide, params + first, count);
     update(wide, grads + first, m + first, v + first, s, keep, 0, count);
     for (int64_t i = 0; i < count; ++i)
       params[first + i] = rounded_stochastically(wide[i], mixed(key + static_cast<uint64_t>(first + i)));

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cpu/bf16.h"
+
 namespace llmts {
 
 #if defined(__AVX512F__)
@@ -19,6 +21,14 @@ typedef float Vector __attribute__((vector_size(kWidth * sizeof(float))));
 typedef float UnalignedVector __attribute__((vector_size(kWidth * sizeof(float)), aligned(4), may_alias));
 
 inline Vector load(const float *from) { return *reinterpret_cast<const UnalignedVector *>(from); }
+
+// Widens, which is a shift.
+inline Vector load(const Bf16 *from) {
+  typedef uint32_t Bits __attribute__((vector_size(kWidth * sizeof(uint32_t))));
+  typedef uint16_t Halves __attribute__((vector_size(kWidth * sizeof(uint16_t)), aligned(2), may_alias));
+  return reinterpret_cast<Vector>(__builtin_convertvector(*reinterpret_cast<const Halves *>(from), Bits) << 16);
+}
+
 inline void store(float *to, Vector v) { *reinterpret_cast<UnalignedVector *>(to) = v; }
 
 inline float sum_of(Vector v) {

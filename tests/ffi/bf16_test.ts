@@ -58,6 +58,12 @@ function maker(device: Device, dtype: "fp32" | "bf16"): Maker {
   };
 }
 
+/** Numbers that bf16 doesn't hold, in an fp32 tensor. */
+function waves(tensor: Tensor): Tensor {
+  float32(tensor).forEach((_, i, values) => values[i] = Math.sin(i));
+  return tensor;
+}
+
 /** Each runs one op and returns what it wrote. */
 const RUNS: Readonly<Record<string, (ops: Ops, make: Maker) => Tensor[]>> = {
   embedding(ops, make): Tensor[] {
@@ -92,6 +98,21 @@ const RUNS: Readonly<Record<string, (ops: Ops, make: Maker) => Tensor[]>> = {
     const out = make.normal(1, 1000);
     ops.matmul(out, make.normal(1, 65), make.normal(1000, 65), null);
     return [out];
+  },
+  "matmul of both precisions"(ops, make): Tensor[] {
+    const out = make.normal(19, 35);
+    ops.matmul(out, make.normal(19, 65), waves(make.fp32(35, 65)), waves(make.fp32(35)));
+    return [out];
+  },
+  // Several blocks of rows, of columns and of what is summed over.
+  "products in blocks"(ops, make): Tensor[] {
+    const [x, weight, dout] = [make.normal(300, 801), make.normal(1601, 801), make.normal(300, 1601)];
+    const [out, pre, dx] = [make.normal(300, 1601), make.normal(300, 1601), make.normal(300, 801)];
+    const dweight = make.fp32(1601, 801);
+    ops.matmulGelu(out, pre, x, weight, make.normal(1601));
+    ops.matmulDinput(dx, dout, weight, make.normal(300, 801));
+    ops.matmulDweight(dweight, dout, x);
+    return [out, pre, dx, dweight];
   },
   "matmul to fp32"(ops, make): Tensor[] {
     const out = make.fp32(5, 35);
@@ -135,6 +156,11 @@ const RUNS: Readonly<Record<string, (ops: Ops, make: Maker) => Tensor[]>> = {
     ops.attentionCached(out, keys, values, make.normal(2, 3, 36), 4);
     return [out, keys, values];
   },
+  "attentionCached of one query"(ops, make): Tensor[] {
+    const [out, keys, values] = [make.normal(2, 1, 12), make.normal(2, 3, 90, 4), make.normal(2, 3, 90, 4)];
+    ops.attentionCached(out, keys, values, make.normal(2, 1, 36), 70);
+    return [out, keys, values];
+  },
   gelu(ops, make): Tensor[] {
     const [out, dx, x] = [make.normal(131), make.normal(131), make.normal(131)];
     ops.gelu(out, x);
@@ -149,6 +175,20 @@ const RUNS: Readonly<Record<string, (ops: Ops, make: Maker) => Tensor[]>> = {
   classifier(ops, make): Tensor[] {
     const [losses, dx, dwte, x] = [make.fp32(9), make.normal(9, 17), make.fp32(80, 17), make.normal(9, 17)];
     ops.classifier(losses, dx, dwte, x, make.normal(80, 17), make.ids(65, 9), 65, 1 / 8);
+    return [losses, dx, dwte];
+  },
+  "classifier in chunks"(ops, make): Tensor[] {
+    const [losses, dx, dwte] = [make.fp32(300), make.normal(300, 17), make.fp32(80, 17)];
+    ops.classifier(
+      losses,
+      dx,
+      dwte,
+      make.normal(300, 17),
+      make.normal(80, 17),
+      make.ids(65, 300),
+      65,
+      1 / 300,
+    );
     return [losses, dx, dwte];
   },
 };
@@ -257,24 +297,26 @@ for (const device of TEST_DEVICES) {
       eps: 1e-8,
       weightDecay: 0,
       gradScale: 1,
-      step: 1,
     };
-    const run = (seed: number): Tensor => {
+    const run = (seed: number, steps = 1): Tensor => {
       const [params, grads] = [opened.tensor("bf16", [n]), opened.tensor("fp32", [n])];
       bits(params).fill(0x3f80); // 1
       float32(grads).fill(1);
       const [m, v] = [opened.tensor("fp32", [n]), opened.tensor("fp32", [n])];
-      opened.ops.adamw(params, null, grads, m, v, BigInt64Array.of(0n, BigInt(n), 1n), {
-        ...constants,
-        seed,
-      });
+      const segments = BigInt64Array.of(0n, BigInt(n), 1n);
+      for (let step = 1; step <= steps; step++) {
+        opened.ops.adamw(params, null, grads, m, v, segments, { ...constants, step, seed });
+      }
       return params;
     };
     // AdamW's first step is the learning rate: 0.999, between 1 and the bf16 below it, 1 - 2^-8.
     const values = widened(run(7));
     assertEquals([...new Set(values)].sort(), [1 - 2 ** -8, 1]);
-    const mean = values.reduce((sum, value) => sum + value, 0) / n;
-    assertAlmostEquals(mean, 0.999, 4 * 2 ** -8 * 0.5 / Math.sqrt(n));
+    // Each step adds a deviation of at most half the spacing; with the gradient constant, each is the learning rate.
+    for (const steps of [1, 50]) {
+      const mean = widened(run(7, steps)).reduce((sum, value) => sum + value, 0) / n;
+      assertAlmostEquals(mean, 1 - 1e-3 * steps, 4 * 2 ** -9 * Math.sqrt(steps / n), `${steps} steps`);
+    }
     assertEquals(bits(run(7)), bits(run(7)));
     assert(bits(run(8)).some((value, i) => value !== bits(run(7))[i]));
   });
