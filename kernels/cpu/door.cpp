@@ -1,8 +1,10 @@
 #include "cpu/door.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 
 namespace llmts {
 
@@ -63,6 +65,33 @@ void check_tensor(const char *name, const void *data, int64_t element_bytes, Sha
 void check_dtype(const char *name, int32_t dtype) {
   if (dtype != LLMTS_FP32 && dtype != LLMTS_BF16)
     fail(LLMTS_INVALID_ARGUMENT, "'%s' has dtype %d, expected 0 (fp32) or 1 (bf16)", name, dtype);
+}
+
+Segment segment_at(const int64_t *segments, int64_t index, int64_t n) {
+  const int64_t first = segments[3 * index], count = segments[3 * index + 1], decays = segments[3 * index + 2];
+  if (first < 0 || count < 0 || first > n || count > n - first)
+    fail(LLMTS_INVALID_ARGUMENT,
+         "segment %" PRId64 " is %" PRId64 " elements from %" PRId64 ", expected inside the %" PRId64 " elements",
+         index, count, first, n);
+  if (decays != 0 && decays != 1)
+    fail(LLMTS_INVALID_ARGUMENT, "segment %" PRId64 " has weight decay %" PRId64 ", expected 0 or 1", index, decays);
+  return {first, count, decays == 1};
+}
+
+void copy_text(const std::string &from, uint8_t *text, int64_t *length, int64_t capacity) {
+  tensor("length", length, {1});
+  const int64_t bytes = std::min<int64_t>(capacity, static_cast<int64_t>(from.size()));
+  if (bytes > 0) std::memcpy(tensor("text", text, {capacity}), from.data(), static_cast<size_t>(bytes));
+  *length = bytes;
+}
+
+std::string quoted(const std::string &text) {
+  std::string json = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') json += '\\';
+    if (static_cast<unsigned char>(c) >= 0x20) json += c;
+  }
+  return json + '"';
 }
 
 }  // namespace llmts

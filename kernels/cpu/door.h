@@ -1,5 +1,5 @@
-// What every exported function does at its door: check dimensions, pointers and dtypes, and turn whatever goes wrong
-// inside into a status and the words for it.
+// Shared by both libraries: what every exported function does at its door: check dimensions, pointers and dtypes, and
+// turn whatever goes wrong inside into a status and the words for it.
 #ifndef LLMTS_CPU_DOOR_H
 #define LLMTS_CPU_DOOR_H
 
@@ -57,6 +57,20 @@ template <class T, class... Rest>
 auto optional_tensor(const char *name, T *data, Rest... rest) -> decltype(tensor(name, data, rest...)) {
   return data == nullptr ? nullptr : tensor(name, data, rest...);
 }
+
+// One row of llmts_adamw's segments.
+struct Segment {
+  int64_t first, count;
+  bool decays;
+};
+// The index-th of them. Throws where it is not inside the n elements.
+Segment segment_at(const int64_t *segments, int64_t index, int64_t n);
+
+// Text for the caller: its first `capacity` bytes go to text, how many they are to length.
+void copy_text(const std::string &from, uint8_t *text, int64_t *length, int64_t capacity);
+
+// A JSON string.
+std::string quoted(const std::string &text);
 
 // Runs the body of an exported function where there is something to do. No exception leaves it.
 template <class Body>

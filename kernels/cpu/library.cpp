@@ -13,22 +13,6 @@ using namespace llmts;
 
 namespace {
 
-void copy_text(const std::string &from, uint8_t *text, int64_t *length, int64_t capacity) {
-  tensor("length", length, {1});
-  const int64_t bytes = std::min<int64_t>(capacity, static_cast<int64_t>(from.size()));
-  if (bytes > 0) std::memcpy(tensor("text", text, {capacity}), from.data(), static_cast<size_t>(bytes));
-  *length = bytes;
-}
-
-std::string quoted(const std::string &text) {
-  std::string json = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') json += '\\';
-    if (static_cast<unsigned char>(c) >= 0x20) json += c;
-  }
-  return json + '"';
-}
-
 std::string describe() {
   std::string features;
   for (const std::string &name : processor_features()) features += (features.empty() ? "" : ",") + quoted(name);

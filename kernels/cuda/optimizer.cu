@@ -101,22 +101,6 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Out<T> params, float *m
   if (sizeof(T) < sizeof(float)) params.store(first, p);
 }
 
-struct Segment {
-  int64_t first, count;
-  bool decays;
-};
-
-Segment segment_at(const int64_t *segments, int64_t index, int64_t n) {
-  const int64_t first = segments[3 * index], count = segments[3 * index + 1], decays = segments[3 * index + 2];
-  if (first < 0 || count < 0 || first > n || count > n - first)
-    fail(LLMTS_INVALID_ARGUMENT,
-         "segment %" PRId64 " is %" PRId64 " elements from %" PRId64 ", expected inside the %" PRId64 " elements",
-         index, count, first, n);
-  if (decays != 0 && decays != 1)
-    fail(LLMTS_INVALID_ARGUMENT, "segment %" PRId64 " has weight decay %" PRId64 ", expected 0 or 1", index, decays);
-  return {first, count, decays == 1};
-}
-
 }  // namespace
 
 int32_t llmts_global_norm(double *norm, const float *grads, int64_t n) {

@@ -1,30 +1,12 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { join, resolve } from "@std/path";
+import { join } from "@std/path";
 import { tokenizeTinyShakespeare } from "../../src/data/tinyshakespeare.ts";
 import { gpt2Tokenizer } from "../../src/io/tokenizer.ts";
 import { TokenReader } from "../../src/io/tokens.ts";
 import { inFolder } from "../folder.ts";
+import { llmts } from "./run.ts";
 
-const ROOT = resolve(import.meta.dirname!, "../..");
 const tokenizer = await gpt2Tokenizer();
-
-interface Result {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs a script of the project in `folder`. */
-async function run(script: string, args: string[], folder: string): Promise<Result> {
-  const output = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-prompt", join(ROOT, script), ...args],
-    cwd: folder,
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-  }).output();
-  const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
-  return { code: output.code, stdout: text(output.stdout), stderr: text(output.stderr) };
-}
 
 function lengthOf(path: string): number {
   using reader = new TokenReader(path, tokenizer.V);
@@ -42,7 +24,7 @@ Deno.test("llmts data writes the token files of text files", async () => {
     Deno.writeTextFileSync(join(folder, "other.txt"), "It was a dark night.");
     const tokens = 1 + tokenizer.encode(book).length;
 
-    const one = await run("cli.ts", ["data", "my book.v2.txt"], folder);
+    const one = await llmts(folder, ["data", "my book.v2.txt"]);
     const val = Math.floor(tokens / 10);
     assertEquals(one, {
       code: 0,
@@ -54,14 +36,17 @@ Deno.test("llmts data writes the token files of text files", async () => {
 
     const two = ["my book.v2.txt", "other.txt"];
     assertEquals(
-      (await run("cli.ts", ["data", ...two, "--out", "out", "--val-share", "0.5"], folder)).code,
+      (await llmts(folder, ["data", ...two, "--out", "out", "--val-share", "0.5"])).code,
       0,
     );
     assertEquals(files(join(folder, "out")), ["text_train.bin", "text_val.bin"]);
     const all = tokens + 1 + tokenizer.encode("It was a dark night.").length;
     assertEquals(lengthOf(join(folder, "out", "text_val.bin")), Math.floor(all / 2));
 
-    assertEquals((await run("dev/data/text.ts", [...two, "--name", "both", "--out", "dev"], folder)).code, 0);
+    assertEquals(
+      (await llmts(folder, [...two, "--name", "both", "--out", "dev"], { script: "dev/data/text.ts" })).code,
+      0,
+    );
     assertEquals(files(join(folder, "dev")), ["both_train.bin", "both_val.bin"]);
   });
 });
@@ -77,7 +62,7 @@ Deno.test("llmts data tinyshakespeare takes the text from --input", async () => 
         ["dev/data/tinyshakespeare.ts", ["--input", "input.txt", "--out", "dev"]],
       ] as const
     ) {
-      const { code, stderr } = await run(script, [...args], folder);
+      const { code, stderr } = await llmts(folder, args, { script });
       assertEquals([code, stderr], [0, ""]);
       const out = join(folder, args.at(-1)!);
       assertEquals(lengthOf(join(out, "tiny_shakespeare_train.bin")), train.length);
@@ -115,7 +100,7 @@ Deno.test("llmts data says what is wrong, with exit code 2 for the command line 
     Deno.writeFileSync(join(folder, "latin1.txt"), Uint8Array.of(0x63, 0x61, 0x66, 0xe9, 0x20, 0x61));
     for (const [args, code, message] of cases) {
       await t.step(`llmts data ${args.join(" ")}`, async () => {
-        const result = await run("cli.ts", ["data", ...args], folder);
+        const result = await llmts(folder, ["data", ...args]);
         assertEquals([result.code, result.stdout], [code, ""]);
         assertStringIncludes(result.stderr, message);
       });

@@ -17,6 +17,8 @@ const ROOT = resolve(import.meta.dirname!, "../..");
 /** What a run may be given beside arguments. */
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
+  /** What to run, from the project's root. Default: `cli.ts`. */
+  readonly script?: string;
   /** Deno's permission flags. Default: all. */
   readonly permissions?: readonly string[];
 }
@@ -28,7 +30,13 @@ export function start(
   options: RunOptions & { stdin?: "null" | "piped" } = {},
 ): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", ...options.permissions ?? ["-A"], "--no-prompt", `${ROOT}/cli.ts`, ...args],
+    args: [
+      "run",
+      ...options.permissions ?? ["-A"],
+      "--no-prompt",
+      `${ROOT}/${options.script ?? "cli.ts"}`,
+      ...args,
+    ],
     cwd: folder,
     env: { NO_COLOR: "1", ...options.env },
     stdin: options.stdin ?? "null",

@@ -1,28 +1,14 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { createHash } from "node:crypto";
-import { join, resolve } from "@std/path";
+import { join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { inFolder } from "../folder.ts";
 import { type OddChanges, STATE_PARTS, writeOdd } from "../odd_copy.ts";
+import { llmts, type Result } from "./run.ts";
 
-const CLI = resolve(import.meta.dirname!, "../../cli.ts");
-
-interface Result {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function run(folder: string, ...args: string[]): Promise<Result> {
-  const output = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-prompt", CLI, "verify", "--device", "cpu", "--threads", "1", ...args],
-    cwd: folder,
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-  }).output();
-  const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
-  return { code: output.code, stdout: text(output.stdout), stderr: text(output.stderr) };
+function run(folder: string, ...args: string[]): Promise<Result> {
+  return llmts(folder, ["verify", "--device", "cpu", "--threads", "1", ...args]);
 }
 
 /** Runs on a changed copy of the odd model in a folder of its own, named by `--model` alone. */
