@@ -5,13 +5,10 @@
  */
 import { LlmtsError } from "../src/errors.ts";
 import type { Device } from "./device.ts";
-import { type DeviceLibrary, KernelError, loadCudaLibrary } from "./library.ts";
-import { type DeviceMemory, deviceMemory } from "./memory.ts";
+import { type DeviceLibrary, KernelError, loadCudaLibrary, OUT_OF_MEMORY } from "./library.ts";
+import { type Allocation, type DeviceMemory, deviceMemory, MEMORY_HINT } from "./memory.ts";
 import { createOps } from "./ops.ts";
 import { describe, elements, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
-
-/** llmts_status of kernels/abi.h. */
-const OUT_OF_MEMORY = 2;
 
 /**
  * Opens the GPU.
@@ -28,19 +25,18 @@ export function openCuda(host: Device, path?: string): Device {
     if (!(cause instanceof KernelError)) throw cause;
     throw new LlmtsError(`The GPU can't be used: ${cause.reason}`, { cause, hint: "use --device cpu" });
   }
-  const owners = new FinalizationRegistry<DeviceMemory>((memory) =>
-    library.callDevice("llmts_device_free", {}, memory)
-  );
+  const free = (memory: DeviceMemory): void => library.callDevice("llmts_device_free", {}, memory);
+  const owners = new FinalizationRegistry<DeviceMemory>(free);
   const ids = new WeakMap<object, Int32Array<ArrayBuffer>>(); // what int32 tensors were set to, by their memory
   const allocate = (bytes: number): DeviceMemory => {
     const address = allocateBytes(library, bytes);
-    const owner = {};
+    const owner: Allocation = { freed: false };
     const memory = deviceMemory(owner, address, bytes);
-    owners.register(owner, deviceMemory({}, address, bytes));
+    owners.register(owner, deviceMemory({ freed: false }, address, bytes), owner);
     library.call("llmts_zero", {}, memory, BigInt(bytes));
     return memory;
   };
-  return {
+  const gpu: Device = {
     kind: "cuda",
     library,
     ops: createOps(library),
@@ -53,6 +49,26 @@ export function openCuda(host: Device, path?: string): Device {
     },
     allocate,
     tensor: (dtype, shape) => tensorAt(allocate(tensorBytes(dtype, shape)), 0, dtype, shape),
+    temporary(): Device & Disposable {
+      const allocated: DeviceMemory[] = [];
+      const keep = (bytes: number): DeviceMemory => {
+        const memory = allocate(bytes);
+        allocated.push(memory);
+        return memory;
+      };
+      return {
+        ...gpu,
+        allocate: keep,
+        tensor: (dtype, shape) => tensorAt(keep(tensorBytes(dtype, shape)), 0, dtype, shape),
+        [Symbol.dispose](): void {
+          for (const memory of allocated.splice(0)) {
+            free(memory);
+            owners.unregister(memory.owner);
+            memory.owner.freed = true;
+          }
+        },
+      };
+    },
     read(tensor): Float32Array<ArrayBuffer> {
       if (tensor.dtype !== "fp32") throw new TypeError(`Expected an fp32 tensor, found ${describe(tensor)}`);
       const values = new Float32Array(tensor.memory.byteLength / Float32Array.BYTES_PER_ELEMENT);
@@ -74,6 +90,7 @@ export function openCuda(host: Device, path?: string): Device {
       if (values instanceof Int32Array) ids.set(tensor.memory, values.slice());
     },
   };
+  return gpu;
 }
 
 function allocateBytes(library: DeviceLibrary, bytes: number): bigint {
@@ -84,7 +101,7 @@ function allocateBytes(library: DeviceLibrary, bytes: number): bigint {
     if (!(cause instanceof KernelError) || cause.status !== OUT_OF_MEMORY) throw cause;
     throw new LlmtsError(`Memory of ${bytes} bytes can't be had: ${cause.reason}`, {
       cause,
-      hint: "lower --batch-size or --seq-len, or take a smaller model",
+      hint: MEMORY_HINT,
     });
   }
   return address[0]!;

@@ -5,8 +5,14 @@
  */
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { openCuda } from "./cuda.ts";
-import { type DeviceInfo, findCudaLibrary, type Library, loadLibrary } from "./library.ts";
-import type { Memory } from "./memory.ts";
+import {
+  type DeviceInfo,
+  type DeviceLibrary,
+  findCudaLibrary,
+  type Library,
+  loadLibrary,
+} from "./library.ts";
+import { type Memory, MEMORY_HINT } from "./memory.ts";
 import { createOps, type Ops } from "./ops.ts";
 import { type DType, float32, hostBytes, int32, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
 
@@ -29,6 +35,11 @@ export interface Device {
   allocate(bytes: number): Memory;
   /** A zeroed tensor in memory of its own. */
   tensor(dtype: DType, shape: readonly number[]): Tensor;
+  /**
+   * This device; what is allocated through it is freed when it is disposed of, and must not be used from then on. A GPU's
+   * memory would else wait for the garbage collector, which doesn't know that it is short.
+   */
+  temporary(): Device & Disposable;
   /** An fp32 tensor's elements, when the ops before are done: its own memory on the host, a copy of it elsewhere. */
   read(tensor: Tensor): Float32Array<ArrayBuffer>;
   /** The elements of an int32 tensor as they were last written: no op writes ids, so that this waits for none. */
@@ -53,14 +64,29 @@ export interface DeviceOptions {
   readonly library?: string | undefined;
   /** How many threads the CPU's kernels use, for the whole process; default: the processors it may run on. */
   readonly threads?: number | undefined;
+  /**
+   * Whether fp32 products on a GPU round their factors to TF32, 10 bits of mantissa: several times as fast, and less exact.
+   * Default no.
+   */
+  readonly tf32?: boolean | undefined;
 }
 
 /**
  * Opens a device.
  *
- * @throws {LlmtsError} no library, or the device can't be used
+ * @throws {LlmtsError} no library, or the device can't be used; TF32 is asked of a CPU
  */
-export function openDevice({ device = "auto", library, threads }: DeviceOptions = {}): Device {
+export function openDevice({ tf32 = false, ...options }: DeviceOptions = {}): Device {
+  const device = open(options);
+  if (device.kind === "cuda") {
+    (device.library as DeviceLibrary).callDevice("llmts_device_allow_tf32", {}, Number(tf32));
+  } else if (tf32) {
+    throw new UsageError("TF32 is a GPU's, and the device is the CPU", { hint: "leave --tf32 out" });
+  }
+  return device;
+}
+
+function open({ device = "auto", library, threads }: DeviceOptions): Device {
   if (device === "cuda") return openCuda(openCpu(undefined, threads), library);
   const cpu = openCpu(library, threads);
   const named = library ?? Deno.env.get("LLMTS_LIBRARY_PATH");
@@ -87,7 +113,7 @@ function openCpu(path: string | undefined, threads = 0): Device {
     } catch (cause) {
       throw new LlmtsError(`Memory of ${bytes} bytes can't be had: ${(cause as Error).message}`, {
         cause,
-        hint: "lower --batch-size or --seq-len, or take a smaller model",
+        hint: MEMORY_HINT,
       });
     }
     const gap = new BigInt64Array(1);
@@ -108,6 +134,7 @@ function openCpu(path: string | undefined, threads = 0): Device {
     freeMemory: () => Deno.systemMemoryInfo().available,
     allocate,
     tensor: (dtype, shape) => tensorAt(allocate(tensorBytes(dtype, shape)), 0, dtype, shape),
+    temporary: () => ({ ...cpu, [Symbol.dispose]: () => {} }), // the garbage collector sees to it
     read: float32,
     readIds: int32,
     write(tensor, values): void {

@@ -6,14 +6,17 @@
 import { dirname, fromFileUrl, join, resolve } from "@std/path";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { DEVICE_SYMBOLS, deviceInterface } from "./device_symbols.ts";
-import type { DeviceMemory } from "./memory.ts";
+import { type DeviceMemory, MEMORY_HINT } from "./memory.ts";
 import { ABI_VERSION, SYMBOLS } from "./symbols.ts";
 import { describe, type Tensor } from "./tensor.ts";
 
 /** What a library says of itself and its machine (llmts_device_info). */
 export interface DeviceInfo {
   readonly device: string;
-  /** What the library was built for: `x86-64-v2` … `x86-64-v4`, `aarch64`, `cuda`, or `emulated`, `cuda` without a GPU. */
+  /**
+   * What the library was built for: `x86-64-v2` … `x86-64-v4`, `avx512-bf16`, `amx`, `aarch64`, `cuda`, or `emulated`, `cuda`
+   * without a GPU.
+   */
   readonly variant: string;
   /** The highest x86-64 level the machine runs, 1 … 4; 0 on other machines. */
   readonly level: number;
@@ -49,6 +52,8 @@ export interface DeviceLibrary extends Library {
   readonly callDevice: Call<typeof DEVICE_SYMBOLS>;
 }
 
+/** llmts_status of kernels/abi.h. */
+export const OUT_OF_MEMORY = 2;
 const STATUS: Readonly<Record<number, string>> = {
   1: "invalid argument",
   2: "out of memory",
@@ -70,17 +75,31 @@ export class KernelError extends LlmtsError {
     tensors: Readonly<Record<string, Tensor | null>>,
   ) {
     const given = Object.entries(tensors).map(([name, tensor]) => `${name} ${describe(tensor)}`).join(", ");
-    super(`${op} failed (${STATUS[status] ?? `status ${status}`}): ${text}${given && ` [${given}]`}`);
+    super(`${op} failed (${STATUS[status] ?? `status ${status}`}): ${text}${given && ` [${given}]`}`, {
+      ...(status === OUT_OF_MEMORY && { hint: MEMORY_HINT }),
+    });
     this.reason = text.replace(/^\w+\(.*?\): /, "");
   }
 }
 
-/** File names of the CPU library's variants by x86-64 level, the base first; each machine has at least the base. */
-const VARIANTS: readonly { level: number; suffix: string }[] = [
-  { level: 2, suffix: "" },
-  { level: 3, suffix: "_v3" },
-  { level: 4, suffix: "_v4" },
-];
+/**
+ * The CPU library's variants by the names that LLMTS_CPU_VARIANT takes, the best last, and what each needs: an x86-64 level and
+ * features of {@linkcode DeviceInfo}. Each machine has at least the first.
+ */
+const VARIANTS = [
+  { name: "v2", suffix: "", level: 0, features: [] },
+  { name: "v3", suffix: "_v3", level: 3, features: [] },
+  { name: "v4", suffix: "_v4", level: 4, features: [] },
+  { name: "bf16", suffix: "_bf16", level: 4, features: ["avx512_bf16", "avx512_vnni"] },
+  { name: "amx", suffix: "_amx", level: 4, features: ["avx512_bf16", "avx512_vnni", "amx_bf16"] },
+] as const;
+
+/** The names of the variants that a machine can run, the best last. */
+export function runnableVariants({ level, features }: DeviceInfo): string[] {
+  return VARIANTS.filter((variant) =>
+    variant.level <= level && variant.features.every((feature) => features.includes(feature))
+  ).map(({ name }) => name);
+}
 
 function libraryFile(suffix: string, kind: "cpu" | "cuda" = "cpu"): string {
   const extension = { darwin: "dylib", windows: "dll" }[Deno.build.os as string] ?? "so";
@@ -111,7 +130,7 @@ const loaded = new Map<string, Library>();
 /**
  * Loads the CPU library, the best variant for this machine. Looked for in this order: `path` (the `--library` flag), the
  * environment's LLMTS_LIBRARY_PATH (each a file or a folder), beside the module, beside the executable. LLMTS_CPU_VARIANT
- * (`v2`, `v3`, `v4`) asks for one variant. A library is loaded once and never unloaded: it owns threads.
+ * (`v2`, `v3`, `v4`, `bf16`, `amx`) asks for one variant. A library is loaded once and never unloaded: it owns threads.
  *
  * @throws {LlmtsError} none was found (all tried paths are named), or it is of another ABI version
  */
@@ -127,23 +146,17 @@ export function loadLibrary(path?: string): Library {
     });
   }
   const base = open(join(folder, libraryFile("")));
-  const { level } = base.info();
+  const runnable = runnableVariants(base.info());
+  const file = (name: string): string =>
+    join(folder, libraryFile(VARIANTS.find((variant) => variant.name === name)!.suffix));
   const forced = Deno.env.get("LLMTS_CPU_VARIANT");
-  if (forced !== undefined) {
-    const variant = VARIANTS.find((variant) => `v${variant.level}` === forced);
-    if (variant === undefined || variant.level > Math.max(level, 2)) {
-      throw new UsageError(
-        `LLMTS_CPU_VARIANT is "${forced}", but this machine runs ${
-          level < 2 ? "the base" : `v2 … v${level}`
-        } only`,
-      );
-    }
-    return open(join(folder, libraryFile(variant.suffix)));
+  if (forced === undefined) return open(file(runnable.findLast((name) => isFile(file(name)))!));
+  if (!runnable.includes(forced)) {
+    throw new UsageError(
+      `LLMTS_CPU_VARIANT is "${forced}", but this machine runs ${runnable.join(", ")} only`,
+    );
   }
-  const best = VARIANTS.findLast((variant) =>
-    variant.level <= level && isFile(join(folder, libraryFile(variant.suffix)))
-  );
-  return best === undefined ? base : open(join(folder, libraryFile(best.suffix)));
+  return open(file(forced));
 }
 
 /**
@@ -246,7 +259,12 @@ function openDeviceLibrary(path: string): DeviceLibrary {
   if (known !== undefined) return known;
   const opened = library(path, openNative(path, deviceInterface()), (parameter) => {
     const isDevice = typeof parameter === "object" && parameter !== null && "address" in parameter;
-    return isDevice ? Deno.UnsafePointer.create((parameter as DeviceMemory).address) : parameter;
+    if (!isDevice) return parameter;
+    const { address, owner, byteLength } = parameter as DeviceMemory;
+    if (owner.freed) {
+      throw new TypeError(`Expected memory of the device, found ${byteLength} bytes that were freed`);
+    }
+    return Deno.UnsafePointer.create(address);
   });
   loadedForDevice.set(path, opened);
   return opened;

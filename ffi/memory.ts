@@ -5,10 +5,18 @@
  * @module
  */
 
+/** What to do where there is too little memory. */
+export const MEMORY_HINT = "lower --batch-size or --seq-len, or take a smaller model";
+
+/** What all parts of an allocation on a device have in common: when it is gone, the memory is freed. */
+export interface Allocation {
+  /** Whether that has been done already. */
+  freed: boolean;
+}
+
 /** A range of device memory. */
 export interface DeviceMemory {
-  /** Kept by every part of an allocation: when it is gone, the memory is freed. */
-  readonly owner: object;
+  readonly owner: Allocation;
   /** Of the first byte. */
   readonly address: bigint;
   /** Bytes from the start of the allocation. */
@@ -23,7 +31,7 @@ export type Memory = Uint8Array<ArrayBuffer> | DeviceMemory;
 
 /** An allocation of `byteLength` bytes at `address`, or the part of one that starts `byteOffset` bytes into it. */
 export function deviceMemory(
-  owner: object,
+  owner: Allocation,
   address: bigint,
   byteLength: number,
   byteOffset = 0,

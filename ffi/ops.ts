@@ -2,7 +2,8 @@
  * One typed method for each op of kernels/abi.h: shapes are checked here, then the kernel is called. Outputs first, then
  * inputs. N stands for all dimensions but the last: a (B,T,C) tensor has N = B·T rows.
  *
- * Backward methods add into gradients of parameters and store into gradients of activations.
+ * Backward methods store into gradients of activations. Into gradients of parameters, marked (+)=, they add, or with
+ * `accumulate` false store, every element of them.
  *
  * @module
  */
@@ -33,7 +34,15 @@ export interface Ops {
   zero(tensor: Tensor): void;
   /** out (B,T,C) from tokens (B,T), wte (Vp,C) of which V rows are ids, wpe (maxT,C). */
   embedding(out: Tensor, tokens: Tensor, wte: Tensor, wpe: Tensor, V: number, position?: number): void;
-  embeddingBackward(dwte: Tensor, dwpe: Tensor, dout: Tensor, tokens: Tensor, V: number): void;
+  /** dwte (Vp,C) += dout (B,T,C) by token, whatever `accumulate` is: the classifier writes it first. dwpe (maxT,C) (+)= dout. */
+  embeddingBackward(
+    dwte: Tensor,
+    dwpe: Tensor,
+    dout: Tensor,
+    tokens: Tensor,
+    V: number,
+    accumulate?: boolean,
+  ): void;
   /** out (N,C), mean and rstd (N) from x (N,C), weight and bias (C). */
   layernorm(out: Tensor, mean: Optional, rstd: Optional, x: Tensor, weight: Tensor, bias: Tensor): void;
   /** residual = a + b, out = layernorm(residual), all (N,C). */
@@ -47,7 +56,7 @@ export interface Ops {
     weight: Tensor,
     bias: Tensor,
   ): void;
-  /** dx (N,C) = dresidual + the gradient through the layernorm. */
+  /** dx (N,C) = dresidual + the gradient through the layernorm; dweight and dbias (C) (+)=. */
   layernormBackward(
     dx: Tensor,
     dweight: Tensor,
@@ -58,17 +67,22 @@ export interface Ops {
     mean: Tensor,
     rstd: Tensor,
     weight: Tensor,
+    accumulate?: boolean,
   ): void;
-  /** out (N,OC) = x (N,C) · weightᵀ (OC,C) + bias (OC). */
+  /** Bytes of an (OC,C) weight in int8; 0 where the library has no such layout. */
+  packedBytes(weight: Tensor): number;
+  /** packed, an int8 tensor (OC,C) with that many bytes, = weight, each row with a scale of its own. */
+  pack(packed: Tensor, weight: Tensor): void;
+  /** out (N,OC) = x (N,C) · weightᵀ (OC,C) + bias (OC). The weight may be int8. */
   matmul(out: Tensor, x: Tensor, weight: Tensor, bias: Optional): void;
   /** out = gelu(pre), pre (N,OC) = x · weightᵀ + bias. */
   matmulGelu(out: Tensor, pre: Optional, x: Tensor, weight: Tensor, bias: Optional): void;
   /** dx (N,C) = dout (N,OC) · weight (OC,C); with `pre`, times gelu'(pre). */
   matmulDinput(dx: Tensor, dout: Tensor, weight: Tensor, pre?: Optional): void;
-  /** dweight (OC,C) += doutᵀ · x. */
-  matmulDweight(dweight: Tensor, dout: Tensor, x: Tensor): void;
-  /** dbias (OC) += the rows of dout (N,OC). */
-  matmulDbias(dbias: Tensor, dout: Tensor): void;
+  /** dweight (OC,C) (+)= doutᵀ · x. */
+  matmulDweight(dweight: Tensor, dout: Tensor, x: Tensor, accumulate?: boolean): void;
+  /** dbias (OC) (+)= the rows of dout (N,OC). */
+  matmulDbias(dbias: Tensor, dout: Tensor, accumulate?: boolean): void;
   /** out (B,T,C), lse (B,NH,T) from qkv (B,T,3C). */
   attention(out: Tensor, lse: Optional, qkv: Tensor, NH: number): void;
   attentionBackward(dqkv: Tensor, dout: Tensor, out: Tensor, lse: Tensor, qkv: Tensor, NH: number): void;
@@ -80,7 +94,7 @@ export interface Ops {
   geluBackward(dx: Tensor, dout: Tensor, x: Tensor): void;
   /** out = a + b. */
   residual(out: Tensor, a: Tensor, b: Tensor): void;
-  /** losses (N) from x (N,C), wte (Vp,C), targets (N); dx and dwte too where they are given. */
+  /** losses (N) from x (N,C), wte (Vp,C), targets (N); dx (N,C) = and dwte (Vp,C) (+)= too where they are given. */
   classifier(
     losses: Tensor,
     dx: Optional,
@@ -90,6 +104,7 @@ export interface Ops {
     targets: Tensor,
     V: number,
     scale: number,
+    accumulate?: boolean,
   ): void;
   /** The Euclidean norm of fp32 gradients. */
   globalNorm(grads: Tensor): number;
@@ -105,7 +120,7 @@ export interface Ops {
   ): void;
 }
 
-const DTYPE: Readonly<Record<DType, number>> = { fp32: 0, bf16: 1, int32: -1 };
+const DTYPE: Readonly<Record<DType, number>> = { fp32: 0, bf16: 1, int32: -1, int8: -1 };
 const IDENTITY = 0;
 const GELU = 1;
 
@@ -129,15 +144,31 @@ export function createOps(library: Library): Ops {
     expect("out", out, N, OC);
     if (pre !== null) expect("pre", pre, N, OC);
     if (bias !== null) expect("bias", bias, 1, OC);
+    const [plain, packed] = weight.dtype === "int8" ? [null, weight] : [weight, null];
     // deno-fmt-ignore
     call("llmts_matmul_forward", { out, x, weight, bias },
-      memory(out), dtype(out), memory(pre), dtype(pre), memory(x), dtype(x), memory(weight), dtype(weight), null,
-      memory(bias), dtype(bias), activation, BigInt(N), BigInt(C), BigInt(OC));
+      memory(out), dtype(out), memory(pre), dtype(pre), memory(x), dtype(x), memory(plain), dtype(plain),
+      memory(packed), memory(bias), dtype(bias), activation, BigInt(N), BigInt(C), BigInt(OC));
   }
 
   return {
     zero(tensor): void {
       call("llmts_zero", { tensor }, tensor.memory, BigInt(tensor.memory.byteLength));
+    },
+
+    packedBytes(weight): number {
+      const [OC, C] = matrix("weight", weight);
+      const bytes = new BigInt64Array(1);
+      call("llmts_packed_bytes", { weight }, bytes, dtype(weight), BigInt(OC), BigInt(C));
+      return Number(bytes[0]);
+    },
+
+    pack(packed, weight): void {
+      const [OC, C] = matrix("weight", weight);
+      expect("packed", packed, OC, C);
+      // deno-fmt-ignore
+      call("llmts_pack", { packed, weight },
+        memory(packed), memory(weight), dtype(weight), BigInt(OC), BigInt(C));
     },
 
     embedding(out, tokens, wte, wpe, V, position = 0): void {
@@ -152,15 +183,15 @@ export function createOps(library: Library): Ops {
         BigInt(B), BigInt(T), BigInt(C), BigInt(V), BigInt(maxT), BigInt(position));
     },
 
-    embeddingBackward(dwte, dwpe, dout, tokens, V): void {
+    embeddingBackward(dwte, dwpe, dout, tokens, V, accumulate = true): void {
       const [B, T, C] = cube("dout", dout);
       expect("tokens", tokens, B, T);
       atLeastRows("dwte", dwte, V, C);
-      atLeastRows("dwpe", dwpe, T, C);
+      const maxT = rowsOf("dwpe", dwpe, C);
       // deno-fmt-ignore
       call("llmts_embedding_backward", { dwte, dwpe, dout, tokens },
-        fp32("dwte", dwte), fp32("dwpe", dwpe), memory(dout), dtype(dout), ids("tokens", tokens),
-        BigInt(B), BigInt(T), BigInt(C), BigInt(V));
+        fp32("dwte", dwte), fp32("dwpe", dwpe), memory(dout), dtype(dout), ids("tokens", tokens), Number(accumulate),
+        BigInt(B), BigInt(T), BigInt(C), BigInt(V), BigInt(maxT));
     },
 
     layernorm(out, mean, rstd, x, weight, bias): void {
@@ -188,7 +219,7 @@ export function createOps(library: Library): Ops {
         BigInt(N), BigInt(C));
     },
 
-    layernormBackward(dx, dweight, dbias, dout, dresidual, x, mean, rstd, weight): void {
+    layernormBackward(dx, dweight, dbias, dout, dresidual, x, mean, rstd, weight, accumulate = true): void {
       const C = elements(weight.shape);
       const N = rowsOf("x", x, C);
       for (const [name, tensor] of Object.entries({ dx, dout })) expect(name, tensor, N, C);
@@ -199,7 +230,7 @@ export function createOps(library: Library): Ops {
       call("llmts_layernorm_backward", { dx, dweight, dbias, dout, dresidual, x, weight },
         memory(dx), dtype(dx), fp32("dweight", dweight), fp32("dbias", dbias), memory(dout), dtype(dout),
         memory(dresidual), dtype(dresidual), memory(x), dtype(x), fp32("mean", mean), fp32("rstd", rstd),
-        memory(weight), dtype(weight), BigInt(N), BigInt(C));
+        memory(weight), dtype(weight), Number(accumulate), BigInt(N), BigInt(C));
     },
 
     matmul(out, x, weight, bias): void {
@@ -221,21 +252,22 @@ export function createOps(library: Library): Ops {
         BigInt(N), BigInt(C), BigInt(OC));
     },
 
-    matmulDweight(dweight, dout, x): void {
+    matmulDweight(dweight, dout, x, accumulate = true): void {
       const [OC, C] = matrix("dweight", dweight);
       const N = rowsOf("x", x, C);
       expect("dout", dout, N, OC);
       // deno-fmt-ignore
       call("llmts_matmul_dweight", { dweight, dout, x },
-        fp32("dweight", dweight), memory(dout), dtype(dout), memory(x), dtype(x), BigInt(N), BigInt(C), BigInt(OC));
+        fp32("dweight", dweight), memory(dout), dtype(dout), memory(x), dtype(x), Number(accumulate),
+        BigInt(N), BigInt(C), BigInt(OC));
     },
 
-    matmulDbias(dbias, dout): void {
+    matmulDbias(dbias, dout, accumulate = true): void {
       const OC = elements(dbias.shape);
       const N = rowsOf("dout", dout, OC);
       // deno-fmt-ignore
       call("llmts_matmul_dbias", { dbias, dout },
-        fp32("dbias", dbias), memory(dout), dtype(dout), BigInt(N), BigInt(OC));
+        fp32("dbias", dbias), memory(dout), dtype(dout), Number(accumulate), BigInt(N), BigInt(OC));
     },
 
     attention(out, lse, qkv, NH): void {
@@ -296,7 +328,7 @@ export function createOps(library: Library): Ops {
         memory(out), dtype(out), memory(a), dtype(a), memory(b), dtype(b), count(out));
     },
 
-    classifier(losses, dx, dwte, x, wte, targets, V, scale): void {
+    classifier(losses, dx, dwte, x, wte, targets, V, scale, accumulate = true): void {
       const [Vp, C] = matrix("wte", wte);
       const N = rowsOf("x", x, C);
       for (const [name, tensor] of Object.entries({ losses, targets })) expect(name, tensor, 1, N);
@@ -305,7 +337,7 @@ export function createOps(library: Library): Ops {
       // deno-fmt-ignore
       call("llmts_classifier", { losses, dx, dwte, x, wte, targets },
         fp32("losses", losses), memory(dx), dtype(dx), fp32("dwte", dwte), memory(x), dtype(x), memory(wte), dtype(wte),
-        null, ids("targets", targets), scale, BigInt(N), BigInt(C), BigInt(V), BigInt(Vp));
+        null, ids("targets", targets), scale, Number(accumulate), BigInt(N), BigInt(C), BigInt(V), BigInt(Vp));
     },
 
     globalNorm(grads): number {

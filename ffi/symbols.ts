@@ -6,7 +6,7 @@
  */
 
 /** The version of kernels/abi.h this table was written for; a library of another one is refused. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /** What a C type is to Deno. Pointers are views of memory that TypeScript owns, or null. */
 const NATIVE = { int32_t: "i32", int64_t: "i64", float: "f32", pointer: "buffer" } as const;
@@ -73,10 +73,12 @@ export const SYMBOLS = {
     "const void *dout",
     "int32_t dout_dtype",
     "const int32_t *tokens",
+    "int32_t accumulate",
     "int64_t B",
     "int64_t T",
     "int64_t C",
     "int64_t V",
+    "int64_t maxT",
   ),
   llmts_layernorm_forward: declare(
     "void *out",
@@ -125,6 +127,7 @@ export const SYMBOLS = {
     "const float *rstd",
     "const void *weight",
     "int32_t weight_dtype",
+    "int32_t accumulate",
     "int64_t N",
     "int64_t C",
   ),
@@ -165,6 +168,7 @@ export const SYMBOLS = {
     "int32_t dout_dtype",
     "const void *x",
     "int32_t x_dtype",
+    "int32_t accumulate",
     "int64_t N",
     "int64_t C",
     "int64_t OC",
@@ -173,6 +177,7 @@ export const SYMBOLS = {
     "float *dbias",
     "const void *dout",
     "int32_t dout_dtype",
+    "int32_t accumulate",
     "int64_t N",
     "int64_t OC",
   ),
@@ -261,6 +266,7 @@ export const SYMBOLS = {
     "const void *packed",
     "const int32_t *targets",
     "float scale",
+    "int32_t accumulate",
     "int64_t N",
     "int64_t C",
     "int64_t V",

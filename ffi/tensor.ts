@@ -5,11 +5,14 @@
  */
 import { isHostMemory, type Memory } from "./memory.ts";
 
-/** Element types. `fp32` and `bf16` are the precisions a run can have, `int32` holds token ids. */
-export type DType = "fp32" | "bf16" | "int32";
+/**
+ * Element types. `fp32` and `bf16` are the precisions a run can have, `int32` holds token ids. An `int8` weight lies in a layout
+ * of the library's own, with scales (llmts_pack): its memory is larger than its elements.
+ */
+export type DType = "fp32" | "bf16" | "int32" | "int8";
 
 /** Bytes of an element. */
-export const ITEM_BYTES: Readonly<Record<DType, number>> = { fp32: 4, bf16: 2, int32: 4 };
+export const ITEM_BYTES: Readonly<Record<DType, number>> = { fp32: 4, bf16: 2, int32: 4, int8: 1 };
 
 /** See the module. */
 export interface Tensor {

@@ -9,8 +9,9 @@
  * too.
  * - All memory belongs to the caller, row-major and without gaps; no pointer is kept after a call returns. Scratch
  * comes from a pool of the library's, freed by llmts_shutdown. A call with an extent of zero does nothing and succeeds.
- * - Outputs first, then inputs, then dimensions. `d` before a name is its gradient. Backward functions ADD into
- *   gradients of parameters (marked +=) and STORE into gradients of activations.
+ * - Outputs first, then inputs, then dimensions. `d` before a name is its gradient. Backward functions STORE into
+ *   gradients of activations. Into gradients of parameters, marked (+)=, they add where `accumulate` is 1, and store
+ *   where it is 0, every element of them, so that the first of several micro-steps needs no zeroed memory.
  * - A tensor whose precision follows the run is a `void *` followed by its dtype (llmts_dtype); losses, statistics,
  *   gradients of parameters and optimizer state are `float *`, always fp32. Sums are taken in fp32 or wider.
  * - Sizes are 64-bit counts of elements unless the name says bytes. Nothing wraps at 2^31.
@@ -34,7 +35,7 @@
 extern "C" {
 #endif
 
-#define LLMTS_ABI_VERSION 1
+#define LLMTS_ABI_VERSION 2
 
 enum llmts_status {
   LLMTS_OK = 0,
@@ -82,11 +83,12 @@ LLMTS_EXPORT int32_t llmts_alignment_gap(int64_t *bytes, const void *memory, int
 
 /* ---- packed weights ------------------------------------------------------------------------------------------ */
 
-/* Stores in bytes[0] (HOST) how large the library's own layout of an (OC, C) weight is; 0 where it wants none, and then
- * `packed` is null in every call below. The layout is the library's secret, the memory the caller's. */
+/* A weight of llmts_matmul_forward in int8, for decoding, which is bound by reading weights: each row with a scale of
+ * its own, w = q · scale, scale = max |w| / 127. Stores in bytes[0] (HOST) how large that is for an (OC, C) weight; 0
+ * where the library has no such layout. The layout is the library's secret, the memory the caller's. */
 LLMTS_EXPORT int32_t llmts_packed_bytes(int64_t *bytes, int32_t weight_dtype, int64_t OC, int64_t C);
 
-/* Writes packed from weight (OC, C). To be repeated whenever the weight changes. */
+/* Writes packed from weight (OC, C). */
 LLMTS_EXPORT int32_t llmts_pack(void *packed, const void *weight, int32_t weight_dtype, int64_t OC, int64_t C);
 
 /* ---- embedding ----------------------------------------------------------------------------------------------- */
@@ -97,9 +99,12 @@ LLMTS_EXPORT int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const
                                              int32_t wte_dtype, const void *wpe, int32_t wpe_dtype, int64_t B,
                                              int64_t T, int64_t C, int64_t V, int64_t maxT, int64_t position);
 
-/* dwte (>= V, C) += dout, by token; dwpe (>= T, C) += dout, by position. Deterministic: rows are summed in order. */
+/* dwte (>= V, C) += dout, by token; dwpe (maxT, C) (+)= dout, by position, and rows from T on (+)= 0. accumulate is
+ * dwpe's alone: llmts_classifier, which comes first in a backward pass, has stored into dwte. Deterministic: rows are
+ * summed in order. T <= maxT. */
 LLMTS_EXPORT int32_t llmts_embedding_backward(float *dwte, float *dwpe, const void *dout, int32_t dout_dtype,
-                                              const int32_t *tokens, int64_t B, int64_t T, int64_t C, int64_t V);
+                                              const int32_t *tokens, int32_t accumulate, int64_t B, int64_t T,
+                                              int64_t C, int64_t V, int64_t maxT);
 
 /* ---- layernorm (Ba et al. 2016), eps 1e-5 ------------------------------------------------------------------------ */
 
@@ -117,16 +122,17 @@ LLMTS_EXPORT int32_t llmts_residual_layernorm_forward(void *residual, int32_t re
                                                       int32_t bias_dtype, int64_t N, int64_t C);
 
 /* dx (N,C) = gradient of x through the layernorm, plus dresidual (N,C) where it is not null: the gradient that reaches
- * x past the layernorm. dx may be dresidual or dout itself. dweight (C) +=, dbias (C) +=. */
+ * x past the layernorm. dx may be dresidual or dout itself. dweight (C) (+)=, dbias (C) (+)=. */
 LLMTS_EXPORT int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, float *dbias,
                                               const void *dout, int32_t dout_dtype, const void *dresidual,
                                               int32_t dresidual_dtype, const void *x, int32_t x_dtype,
                                               const float *mean, const float *rstd, const void *weight,
-                                              int32_t weight_dtype, int64_t N, int64_t C);
+                                              int32_t weight_dtype, int32_t accumulate, int64_t N, int64_t C);
 
 /* ---- matmul: the linear layer ---------------------------------------------------------------------------------- */
 
-/* out (N,OC) = activation(x · weightᵀ + bias). x (N,C); weight (OC,C), or packed from it; bias (OC) or null. Where pre
+/* out (N,OC) = activation(x · weightᵀ + bias). x (N,C); weight (OC,C), not read where packed is not null: the same in
+ * int8; bias (OC) or null. Where pre
  * is not null it receives the value before the activation (N,OC), which backward needs. */
 LLMTS_EXPORT int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pre_dtype, const void *x,
                                           int32_t x_dtype, const void *weight, int32_t weight_dtype, const void *packed,
@@ -139,12 +145,13 @@ LLMTS_EXPORT int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void 
                                          const void *weight, int32_t weight_dtype, const void *packed, const void *pre,
                                          int32_t pre_dtype, int64_t N, int64_t C, int64_t OC);
 
-/* dweight (OC,C) += doutᵀ · x. */
+/* dweight (OC,C) (+)= doutᵀ · x. */
 LLMTS_EXPORT int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtype, const void *x,
-                                          int32_t x_dtype, int64_t N, int64_t C, int64_t OC);
+                                          int32_t x_dtype, int32_t accumulate, int64_t N, int64_t C, int64_t OC);
 
-/* dbias (OC) += the sum of dout (N,OC) over its rows. */
-LLMTS_EXPORT int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int64_t N, int64_t OC);
+/* dbias (OC) (+)= the sum of dout (N,OC) over its rows. */
+LLMTS_EXPORT int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int32_t accumulate,
+                                        int64_t N, int64_t OC);
 
 /* ---- attention: causal, multi-head, scale 1 / sqrt(HS) (Vaswani et al. 2017), blocked (Dao 2023) ----------------- */
 
@@ -190,12 +197,13 @@ LLMTS_EXPORT int32_t llmts_residual_forward(void *out, int32_t out_dtype, const 
  * masked), by log-sum-exp. x (N,C); wte (Vp,C); targets (N) in [0, V), or -1: a row that does not count, whose loss and
  * gradient are 0.
  * Where dx is not null, backward in the same pass: with dlogits = (softmax - onehot) · scale,
- * dx (N,C) = dlogits · wte and dwte (Vp,C) += dlogitsᵀ · x; rows V … Vp of dwte are left alone. dx and dwte are both
+ * dx (N,C) = dlogits · wte and dwte (Vp,C) (+)= dlogitsᵀ · x, rows V … Vp of dwte (+)= 0. dx and dwte are both
  * null or both given. scale is that of the loss, 1 / (rows in the whole batch) for a mean. Works through the rows in
  * chunks: the whole (N,Vp) logits never exist. */
 LLMTS_EXPORT int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x,
                                       int32_t x_dtype, const void *wte, int32_t wte_dtype, const void *packed,
-                                      const int32_t *targets, float scale, int64_t N, int64_t C, int64_t V, int64_t Vp);
+                                      const int32_t *targets, float scale, int32_t accumulate, int64_t N, int64_t C,
+                                      int64_t V, int64_t Vp);
 
 /* ---- optimizer ------------------------------------------------------------------------------------------------- */
 

@@ -19,7 +19,8 @@ extern "C" {
  */
 LLMTS_EXPORT int32_t llmts_device_alloc(uint64_t *address, int64_t bytes);
 
-/* Frees what llmts_device_alloc gave. Waits for the stream. */
+/* Frees what llmts_device_alloc gave, when the work on the stream is done. What kernels found wrong is left to the next
+ * function that reports it. */
 LLMTS_EXPORT int32_t llmts_device_free(void *memory);
 
 /* Copies bytes from HOST to the device. from may be reused when the call returns. */

@@ -8,10 +8,23 @@ import { aligned, type Device } from "../ffi/device.ts";
 import { type DType, type Tensor, tensorAt, tensorBytes, unstack } from "../ffi/tensor.ts";
 import type { GPT2Config } from "./config.ts";
 
-/** An activation's shape without the layer, whether each layer has its own, and whether it is fp32 in every precision. */
+/**
+ * What backward computes again instead of keeping it, layer by layer (Chen et al. 2016, arXiv 1604.06174): nothing; from the
+ * second layernorm to the GELU, which is half of what a layer keeps; or all of a layer but its input. The same ops compute
+ * it from the same numbers, so that losses and gradients have the same bits at each level.
+ */
+export const RECOMPUTE_LEVELS = ["none", "mlp", "block"] as const;
+export type RecomputeLevel = typeof RECOMPUTE_LEVELS[number];
+
+/** An activation. */
 interface ActivationSpec {
+  /** Without the layer. */
   readonly shape: (config: GPT2Config, B: number, T: number) => readonly number[];
+  /** Whether each layer has its own. */
   readonly stacked?: true;
+  /** The lowest level at which backward computes it again, so that all layers share one layer's memory. */
+  readonly recomputed?: RecomputeLevel;
+  /** Whether it is fp32 in every precision. */
   readonly fp32?: true;
 }
 
@@ -26,21 +39,21 @@ const BT: ActivationSpec["shape"] = (_, B, T) => [B, T];
  */
 const FORWARD = {
   encoded: { shape: BTC, fp32: true },
-  ln1: { shape: BTC, stacked: true },
-  ln1Mean: { shape: BT, stacked: true, fp32: true },
-  ln1Rstd: { shape: BT, stacked: true, fp32: true },
-  qkv: { shape: BT3C, stacked: true },
-  atty: { shape: BTC, stacked: true },
+  ln1: { shape: BTC, stacked: true, recomputed: "block" },
+  ln1Mean: { shape: BT, stacked: true, recomputed: "block", fp32: true },
+  ln1Rstd: { shape: BT, stacked: true, recomputed: "block", fp32: true },
+  qkv: { shape: BT3C, stacked: true, recomputed: "block" },
+  atty: { shape: BTC, stacked: true, recomputed: "block" },
   /** Log-sum-exp of each row of attention scores. */
-  lse: { shape: ({ NH }, B, T) => [B, NH, T], stacked: true, fp32: true },
+  lse: { shape: ({ NH }, B, T) => [B, NH, T], stacked: true, recomputed: "block", fp32: true },
   /** Output of either projection of a layer, until it is added to the residual stream. */
   projected: { shape: BTC },
-  residual2: { shape: BTC, stacked: true, fp32: true },
-  ln2: { shape: BTC, stacked: true },
-  ln2Mean: { shape: BT, stacked: true, fp32: true },
-  ln2Rstd: { shape: BT, stacked: true, fp32: true },
-  fch: { shape: BT4C, stacked: true },
-  fchGelu: { shape: BT4C, stacked: true },
+  residual2: { shape: BTC, stacked: true, recomputed: "block", fp32: true },
+  ln2: { shape: BTC, stacked: true, recomputed: "mlp" },
+  ln2Mean: { shape: BT, stacked: true, recomputed: "mlp", fp32: true },
+  ln2Rstd: { shape: BT, stacked: true, recomputed: "mlp", fp32: true },
+  fch: { shape: BT4C, stacked: true, recomputed: "mlp" },
+  fchGelu: { shape: BT4C, stacked: true, recomputed: "mlp" },
   residual3: { shape: BTC, stacked: true, fp32: true },
   lnf: { shape: BTC },
   lnfMean: { shape: BT, fp32: true },
@@ -67,7 +80,9 @@ type Tensors<Table> =
   & { readonly [Name in Stacked<Table>]: readonly Tensor[] };
 
 /** Activations of a forward pass over B sequences of T tokens. */
-export type Activations = { readonly B: number; readonly T: number } & Tensors<typeof FORWARD>;
+export type Activations =
+  & { readonly B: number; readonly T: number; readonly recompute: RecomputeLevel }
+  & Tensors<typeof FORWARD>;
 
 /** Gradients of activations in a backward pass. */
 export type ActivationGradients = Tensors<typeof BACKWARD>;
@@ -80,29 +95,37 @@ export interface ActivationOptions {
   readonly precision: Exclude<DType, "int32">;
   /** Whether backward will follow: if not, all layers share one layer's memory. */
   readonly training: boolean;
+  /** Default none. */
+  readonly recompute?: RecomputeLevel | undefined;
 }
 
 function allocate(
   table: Readonly<Record<string, ActivationSpec>>,
   config: GPT2Config,
-  { B, T, precision, training }: ActivationOptions,
+  { B, T, precision, training, recompute = "none" }: ActivationOptions,
   device: Device | null,
 ): { bytes: number; tensors: Record<string, Tensor | readonly Tensor[]> } {
-  const plan = Object.entries(table).map(([name, { shape, stacked, fp32 }]) => ({
-    name,
-    stacked,
-    dtype: fp32 ? "fp32" : precision,
-    shape: [stacked && training ? config.L : 1, ...shape(config, B, T)],
-  }));
+  const level = RECOMPUTE_LEVELS.indexOf(recompute);
+  const plan = Object.entries(table).map(([name, { shape, stacked, recomputed, fp32 }]) => {
+    const again = recomputed !== undefined && RECOMPUTE_LEVELS.indexOf(recomputed) <= level;
+    const kept = stacked && training && !again;
+    return {
+      name,
+      stacked,
+      kept,
+      dtype: fp32 ? "fp32" as const : precision,
+      shape: [kept ? config.L : 1, ...shape(config, B, T)],
+    };
+  });
   const bytes = plan.reduce((sum, { dtype, shape }) => sum + aligned(tensorBytes(dtype, shape)), 0);
   if (device === null) return { bytes, tensors: {} };
   const memory = device.allocate(bytes);
   let offset = 0;
-  const tensors = Object.fromEntries(plan.map(({ name, stacked, dtype, shape }) => {
+  const tensors = Object.fromEntries(plan.map(({ name, stacked, kept, dtype, shape }) => {
     const layers = unstack(tensorAt(memory, offset, dtype, shape));
     offset += aligned(tensorBytes(dtype, shape));
     if (!stacked) return [name, layers[0]!];
-    return [name, training ? layers : Array.from({ length: config.L }, () => layers[0]!)];
+    return [name, kept ? layers : Array.from({ length: config.L }, () => layers[0]!)];
   }));
   return { bytes, tensors };
 }
@@ -114,7 +137,8 @@ export function allocateActivations(
   options: ActivationOptions,
 ): Activations {
   const { tensors } = allocate(FORWARD, config, options, device);
-  return { B: options.B, T: options.T, ...tensors } as Activations;
+  const { B, T, recompute = "none" } = options;
+  return { B, T, recompute, ...tensors } as Activations;
 }
 
 /** Allocates the gradients of activations of a backward pass. */

@@ -10,8 +10,8 @@ import { type Cache, forward, lastLogits, type Model } from "./model.ts";
 import { Random } from "./random.ts";
 import { sampleToken, type SamplingOptions, samplingProblem } from "./sampler.ts";
 
-/** Forward passes over a growing sequence, for B sequences of the same length at a time. */
-export interface Decoder {
+/** Forward passes over a growing sequence, for B sequences of the same length at a time. Disposing frees its memory. */
+export interface Decoder extends Disposable {
   /** Positions seen so far. */
   readonly length: number;
   /**
@@ -33,18 +33,20 @@ const CHUNK = 256;
 export function createDecoder(model: Model, B = 1): Decoder {
   const { config, device, precision } = model;
   const { L, NH, C, maxT, V } = config;
+  const [memory, workspace] = [device.temporary(), device.temporary()];
   const layers = (): Tensor[] =>
-    Array.from({ length: L }, () => device.tensor(precision, [B, NH, maxT, C / NH]));
+    Array.from({ length: L }, () => memory.tensor(precision, [B, NH, maxT, C / NH]));
   const cache: Cache = { keys: layers(), values: layers(), length: 0 };
-  const out = device.tensor("fp32", [B, V]);
+  const out = memory.tensor("fp32", [B, V]);
   let activations: Activations | undefined;
   let ids: Tensor | undefined;
 
   /** Takes T tokens of each sequence forward; keeps the workspace of the last T, which in generation is 1. */
   function step(tokens: Int32Array, T: number): void {
     if (activations?.T !== T || ids === undefined) {
-      activations = allocateActivations(config, device, { B, T, precision, training: false });
-      ids = device.tensor("int32", [B, T]);
+      workspace[Symbol.dispose]();
+      activations = allocateActivations(config, workspace, { B, T, precision, training: false });
+      ids = workspace.tensor("int32", [B, T]);
     }
     device.write(ids, tokens);
     forward(model, activations, ids, cache);
@@ -76,6 +78,10 @@ export function createDecoder(model: Model, B = 1): Decoder {
     reset(): void {
       cache.length = 0;
     },
+    [Symbol.dispose](): void {
+      workspace[Symbol.dispose]();
+      memory[Symbol.dispose]();
+    },
   };
 }
 
@@ -101,6 +107,22 @@ export function* generate(
   prompt: ArrayLike<number>,
   options: GenerateOptions,
 ): Generator<number, void> {
+  for (const [token] of generateBatch(model, prompt, options, 1)) yield token!;
+}
+
+/**
+ * As {@linkcode generate}, several sequences at a time, which share each reading of the weights. Sequence b draws with seed
+ * + b.
+ *
+ * @returns after each step a token of each sequence; undefined for one that has ended
+ * @throws {LlmtsError} as `generate`
+ */
+export function* generateBatch(
+  model: Model,
+  prompt: ArrayLike<number>,
+  options: GenerateOptions,
+  B: number,
+): Generator<(number | undefined)[], void> {
   const { tokens, seed = 1337, stop } = options;
   const problem = samplingProblem(options);
   if (problem !== undefined) throw new LlmtsError(`Text can't be generated: ${problem}`);
@@ -109,22 +131,26 @@ export function* generate(
       hint: "start from end-of-text, 50256",
     });
   }
-  const { maxT } = model.config;
-  const random = new Random(seed);
-  const decoder = createDecoder(model);
-  const sequence = Array.from(prompt).slice(-maxT);
-  let fresh: readonly number[] = sequence;
+  const { maxT, V } = model.config;
+  const randoms = Array.from({ length: B }, (_, b) => new Random((seed + b) % 2 ** 32));
+  const ended = new Array<boolean>(B).fill(false);
+  using decoder = createDecoder(model, B);
+  const sequences = Array.from({ length: B }, () => Array.from(prompt).slice(-maxT));
+  let fresh: readonly (readonly number[])[] = sequences;
   for (let n = 0; n < tokens; n++) {
-    if (decoder.length + fresh.length > maxT) {
+    if (decoder.length + fresh[0]!.length > maxT) {
       decoder.reset();
-      sequence.splice(0, sequence.length - Math.ceil(maxT / 2));
-      fresh = sequence;
+      for (const sequence of sequences) sequence.splice(0, sequence.length - Math.ceil(maxT / 2));
+      fresh = sequences;
     }
-    const logits = decoder.append(Int32Array.from(fresh));
-    const token = sampleToken(logits, random.randfloat64(), options);
-    if (token === stop) return;
-    yield token;
-    sequence.push(token);
-    fresh = [token];
+    const logits = decoder.append(Int32Array.from(fresh.flat()));
+    const drawn = randoms.map((random, b) =>
+      sampleToken(logits.subarray(b * V, (b + 1) * V), random.randfloat64(), options)
+    );
+    drawn.forEach((token, b) => ended[b] ||= token === stop);
+    if (ended.every(Boolean)) return;
+    yield drawn.map((token, b) => ended[b] ? undefined : token);
+    drawn.forEach((token, b) => sequences[b]!.push(token));
+    fresh = drawn.map((token) => [token]);
   }
 }

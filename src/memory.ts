@@ -4,7 +4,7 @@
  * @module
  */
 import { ITEM_BYTES } from "../ffi/tensor.ts";
-import { activationBytes } from "./activations.ts";
+import { activationBytes, type RecomputeLevel } from "./activations.ts";
 import type { GPT2Config } from "./config.ts";
 import { LlmtsError } from "./errors.ts";
 import type { Precision } from "./model.ts";
@@ -27,26 +27,29 @@ export interface MemoryPlan {
 /** What training (or, without it, a forward pass) over B sequences of T tokens needs. The library's scratch is not in it. */
 export function memoryPlan(
   config: GPT2Config,
-  { B, T, precision = "fp32", training = true, keepMaster = training }: {
+  { B, T, precision = "fp32", training = true, keepMaster = training, recompute }: {
     B: number;
     T: number;
     precision?: Precision;
     training?: boolean;
     /** Whether a bf16 model keeps its fp32 weights. */
     keepMaster?: boolean;
+    /** What training computes again. Default none. */
+    recompute?: RecomputeLevel | undefined;
   },
 ): MemoryPlan {
   const parameters = parameterBytes(config, precision);
   const master = precision === "bf16" && keepMaster ? parameterBytes(config, "fp32") : 0;
   const fp32 = training ? parameterBytes(config, "fp32") : 0;
-  const activations = activationBytes(config, { B, T, precision, training });
+  const activations = activationBytes(config, { B, T, precision, training, recompute });
   return {
     parameters,
     master,
     gradients: fp32,
     optimizer: 2 * fp32,
     activations,
-    activationCount: activationBytes(config, { B, T, precision: "fp32", training }) / ITEM_BYTES.fp32,
+    activationCount: activationBytes(config, { B, T, precision: "fp32", training, recompute }) /
+      ITEM_BYTES.fp32,
     total: parameters + master + 3 * fp32 + activations,
   };
 }

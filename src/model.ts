@@ -25,6 +25,8 @@ export interface Model {
   readonly parameters: Parameters;
   /** The fp32 weights that bf16 parameters are rounded from at each update (Micikevicius et al. 2018), where they are kept. */
   readonly master: Parameters | null;
+  /** What the vocabulary's logits are made with, (V,C), where that isn't wte: see quantize.ts. */
+  readonly head?: Tensor;
 }
 
 /** Keys and values of the `length` positions seen so far, for generation; both (B,NH,maxT,HS) in each layer. */
@@ -89,21 +91,14 @@ export function onDevice(model: Model, device: Device): Model {
  * @param cache where given, the tokens follow the `cache.length` positions in it, and are added to it
  */
 export function forward(model: Model, a: Activations, tokens: Tensor, cache: Cache | null = null): void {
-  const { config: { L, NH, V }, parameters: p, device: { ops } } = model;
+  const { config: { L, V }, parameters: p, device: { ops } } = model;
 
   ops.embedding(a.encoded, tokens, p.wte, p.wpe, V, cache?.length); //                                  (B,T,C)
   ops.layernorm(a.ln1[0]!, a.ln1Mean[0]!, a.ln1Rstd[0]!, a.encoded, p.ln1w[0]!, p.ln1b[0]!); //         (B,T,C)
   let residual = a.encoded; // the residual stream
 
   for (let l = 0; l < L; l++) {
-    ops.matmul(a.qkv[l]!, a.ln1[l]!, p.qkvw[l]!, p.qkvb[l]!); //                                        (B,T,3C)
-    if (cache === null) ops.attention(a.atty[l]!, a.lse[l]!, a.qkv[l]!, NH); //                         (B,T,C)
-    else ops.attentionCached(a.atty[l]!, cache.keys[l]!, cache.values[l]!, a.qkv[l]!, cache.length); // (B,T,C)
-    ops.matmul(a.projected, a.atty[l]!, p.attprojw[l]!, p.attprojb[l]!); //                             (B,T,C)
-
-    // deno-fmt-ignore
-    ops.residualLayernorm(a.residual2[l]!, a.ln2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, //                  (B,T,C) twice
-      residual, a.projected, p.ln2w[l]!, p.ln2b[l]!);
+    attend(model, a, l, residual, cache); //                                                            (B,T,C) twice
     ops.matmulGelu(a.fchGelu[l]!, a.fch[l]!, a.ln2[l]!, p.fcw[l]!, p.fcb[l]!); //                       (B,T,4C) twice
     ops.matmul(a.projected, a.fchGelu[l]!, p.fcprojw[l]!, p.fcprojb[l]!); //                            (B,T,C)
 
@@ -126,6 +121,22 @@ export function forward(model: Model, a: Activations, tokens: Tensor, cache: Cac
 }
 
 /**
+ * The first half of layer `l`, from its normalised input `ln1`: attention, added to the residual stream, and the layernorm of
+ * that, `ln2`.
+ */
+function attend(model: Model, a: Activations, l: number, residual: Tensor, cache: Cache | null): void {
+  const { config: { NH }, parameters: p, device: { ops } } = model;
+  ops.matmul(a.qkv[l]!, a.ln1[l]!, p.qkvw[l]!, p.qkvb[l]!); //                                        (B,T,3C)
+  if (cache === null) ops.attention(a.atty[l]!, a.lse[l]!, a.qkv[l]!, NH); //                         (B,T,C)
+  else ops.attentionCached(a.atty[l]!, cache.keys[l]!, cache.values[l]!, a.qkv[l]!, cache.length); // (B,T,C)
+  ops.matmul(a.projected, a.atty[l]!, p.attprojw[l]!, p.attprojb[l]!); //                             (B,T,C)
+
+  // deno-fmt-ignore
+  ops.residualLayernorm(a.residual2[l]!, a.ln2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, //                  (B,T,C) twice
+    residual, a.projected, p.ln2w[l]!, p.ln2b[l]!);
+}
+
+/**
  * The mean cross-entropy of the targets, in nats, after {@linkcode forward}.
  *
  * @param targets int32 (B,T): the ids that follow; -1 where a position does not count
@@ -136,11 +147,21 @@ export function loss(model: Model, a: Activations, targets: Tensor): number {
   return meanLoss(model.device, a, targets);
 }
 
+/** What {@linkcode backward} takes. */
+export interface BackwardOptions {
+  /** Weight of each position in the loss: one over how many count in the whole batch. Default: in this one. */
+  readonly scale?: number;
+  /**
+   * Whether the gradient is added to what `g` holds (default), or stored, every element of it: what the first of a batch's
+   * micro-steps does, so that nothing has to zero `g`.
+   */
+  readonly accumulate?: boolean;
+}
+
 /**
- * Loss and backward pass, after {@linkcode forward}: adds the gradient of the loss to `g`.
+ * Loss and backward pass, after {@linkcode forward}: adds the gradient of the loss to `g`, or stores it.
  *
  * @param g gradients of the parameters, fp32
- * @param scale weight of each position in the loss: one over how many count in the whole batch. Default: in this one
  * @returns the mean loss of the positions that count, in nats
  */
 export function backward(
@@ -150,62 +171,72 @@ export function backward(
   g: Parameters,
   tokens: Tensor,
   targets: Tensor,
-  scale: number = 1 / countTargets(model.device, targets),
+  { scale = 1 / countTargets(model.device, targets), accumulate = true }: BackwardOptions = {},
 ): number {
   const { config: { L, NH, V }, parameters: p, device: { ops } } = model;
   const { dresidual, dbranch, dqkv, dfch } = d;
 
-  ops.classifier(a.losses, dbranch, g.wte, a.lnf, p.wte, targets, V, scale); //                          (B,T,C)
+  ops.classifier(a.losses, dbranch, g.wte, a.lnf, p.wte, targets, V, scale, accumulate); //              (B,T,C)
   // deno-fmt-ignore
   ops.layernormBackward(dresidual, g.lnfw, g.lnfb, //                                                    (B,T,C)
-    dbranch, null, a.residual3[L - 1]!, a.lnfMean, a.lnfRstd, p.lnfw);
+    dbranch, null, a.residual3[L - 1]!, a.lnfMean, a.lnfRstd, p.lnfw, accumulate);
 
   for (let l = L - 1; l >= 0; l--) {
     const residual = l === 0 ? a.encoded : a.residual3[l - 1]!; // the layer's input
+    if (l < L - 1) recompute(model, a, l, residual); // the last layer's activations are still there
 
     // The residual stream's gradient is also that of whatever was added to it.
-    ops.matmulDbias(g.fcprojb[l]!, dresidual); //                                                        (C)
-    ops.matmulDweight(g.fcprojw[l]!, dresidual, a.fchGelu[l]!); //                                       (C,4C)
+    ops.matmulDbias(g.fcprojb[l]!, dresidual, accumulate); //                                            (C)
+    ops.matmulDweight(g.fcprojw[l]!, dresidual, a.fchGelu[l]!, accumulate); //                           (C,4C)
     ops.matmulDinput(dfch, dresidual, p.fcprojw[l]!, a.fch[l]!); //                                      (B,T,4C)
-    ops.matmulDbias(g.fcb[l]!, dfch); //                                                                 (4C)
-    ops.matmulDweight(g.fcw[l]!, dfch, a.ln2[l]!); //                                                    (4C,C)
+    ops.matmulDbias(g.fcb[l]!, dfch, accumulate); //                                                     (4C)
+    ops.matmulDweight(g.fcw[l]!, dfch, a.ln2[l]!, accumulate); //                                        (4C,C)
     ops.matmulDinput(dbranch, dfch, p.fcw[l]!); //                                                       (B,T,C)
     // deno-fmt-ignore
     ops.layernormBackward(dresidual, g.ln2w[l]!, g.ln2b[l]!, //                                          (B,T,C)
-      dbranch, dresidual, a.residual2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, p.ln2w[l]!);
+      dbranch, dresidual, a.residual2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, p.ln2w[l]!, accumulate);
 
-    ops.matmulDbias(g.attprojb[l]!, dresidual); //                                                       (C)
-    ops.matmulDweight(g.attprojw[l]!, dresidual, a.atty[l]!); //                                         (C,C)
+    ops.matmulDbias(g.attprojb[l]!, dresidual, accumulate); //                                           (C)
+    ops.matmulDweight(g.attprojw[l]!, dresidual, a.atty[l]!, accumulate); //                             (C,C)
     ops.matmulDinput(dbranch, dresidual, p.attprojw[l]!); //                                             (B,T,C)
     ops.attentionBackward(dqkv, dbranch, a.atty[l]!, a.lse[l]!, a.qkv[l]!, NH); //                       (B,T,3C)
-    ops.matmulDbias(g.qkvb[l]!, dqkv); //                                                                (3C)
-    ops.matmulDweight(g.qkvw[l]!, dqkv, a.ln1[l]!); //                                                   (3C,C)
+    ops.matmulDbias(g.qkvb[l]!, dqkv, accumulate); //                                                    (3C)
+    ops.matmulDweight(g.qkvw[l]!, dqkv, a.ln1[l]!, accumulate); //                                       (3C,C)
     ops.matmulDinput(dbranch, dqkv, p.qkvw[l]!); //                                                      (B,T,C)
     // deno-fmt-ignore
     ops.layernormBackward(dresidual, g.ln1w[l]!, g.ln1b[l]!, //                                          (B,T,C)
-      dbranch, dresidual, residual, a.ln1Mean[l]!, a.ln1Rstd[l]!, p.ln1w[l]!);
+      dbranch, dresidual, residual, a.ln1Mean[l]!, a.ln1Rstd[l]!, p.ln1w[l]!, accumulate);
   }
-  ops.embeddingBackward(g.wte, g.wpe, dresidual, tokens, V); //                                          (Vp,C) (maxT,C)
+  ops.embeddingBackward(g.wte, g.wpe, dresidual, tokens, V, accumulate); //                              (Vp,C) (maxT,C)
   return meanLoss(model.device, a, targets);
+}
+
+/** Computes again what the layers above have overwritten: see {@linkcode RECOMPUTE_LEVELS}. */
+function recompute(model: Model, a: Activations, l: number, residual: Tensor): void {
+  const { parameters: p, device: { ops } } = model;
+  if (a.recompute === "none") return;
+  if (a.recompute === "block") {
+    ops.layernorm(a.ln1[l]!, a.ln1Mean[l]!, a.ln1Rstd[l]!, residual, p.ln1w[l]!, p.ln1b[l]!);
+    attend(model, a, l, residual, null);
+  } else {
+    ops.layernorm(a.ln2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, a.residual2[l]!, p.ln2w[l]!, p.ln2b[l]!);
+  }
+  ops.matmulGelu(a.fchGelu[l]!, a.fch[l]!, a.ln2[l]!, p.fcw[l]!, p.fcb[l]!);
 }
 
 /** Logits of every position, after {@linkcode forward}: out (B,T,V), fp32. */
 export function logits(model: Model, a: Activations, out: Tensor): void {
-  model.device.ops.matmul(out, a.lnf, vocabularyRows(model.parameters), null);
+  model.device.ops.matmul(out, a.lnf, model.head ?? vocabularyRows(model.parameters), null);
 }
 
 /** Logits of the last position of each sequence, after {@linkcode forward}: out (B,V), fp32. */
 export function lastLogits(model: Model, a: Activations, out: Tensor): void {
   const { B, T, lnf } = a;
-  const { config: { C, V } } = model;
+  if (T === 1) return logits(model, a, out); // all at once, so that the weight is read once
+  const { config: { C, V }, head = vocabularyRows(model.parameters) } = model;
   for (let b = 0; b < B; b++) {
     const last = rows(reshape(lnf, [B * T, C]), (b + 1) * T - 1, (b + 1) * T);
-    model.device.ops.matmul(
-      rows(reshape(out, [B, V]), b, b + 1),
-      last,
-      vocabularyRows(model.parameters),
-      null,
-    );
+    model.device.ops.matmul(rows(reshape(out, [B, V]), b, b + 1), last, head, null);
   }
 }
 

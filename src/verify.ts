@@ -78,6 +78,8 @@ export interface Verification {
 
 /** What {@linkcode verify} takes. */
 export interface VerifyOptions {
+  /** Whether fp32 products round their factors (TF32): compared with bf16's tolerances. Default no. */
+  readonly rounded?: boolean;
   /** What ten steps must give; without it none are taken. */
   readonly expected?: ExpectedLosses | undefined;
   /** Called with each comparison as it is made. */
@@ -93,10 +95,10 @@ export interface VerifyOptions {
  * @throws {LlmtsError} there is not enough memory
  */
 export function verify(model: Model, state: DebugState, options: VerifyOptions = {}): Verification {
-  const { expected, onCheck, onStep } = options;
+  const { expected, rounded = false, onCheck, onStep } = options;
   const tolerances = expected?.released === true && model.precision === "fp32"
     ? RELEASED_TOLERANCES
-    : TOLERANCES[model.precision];
+    : TOLERANCES[rounded ? "bf16" : model.precision];
   const pass = createPass(model, state);
   const { checks, findings } = compareFirstPass(pass, state, tolerances, onCheck);
   const steps = expected === undefined ? [] : takeSteps(model, pass, expected, tolerances.losses, onStep);
@@ -138,10 +140,7 @@ function createPass(model: Model, { B, T, ...batch }: DebugState): Pass {
       return device.read(out);
     },
     gradient: (name): Float32Array => device.read(gradients.whole[name]),
-    backward(): number {
-      device.ops.zero(gradients.flat);
-      return backward(model, a, d, gradients, tokens, targets);
-    },
+    backward: (): number => backward(model, a, d, gradients, tokens, targets, { accumulate: false }),
   };
 }
 

@@ -6,6 +6,7 @@
  * @module
  */
 import { type Device, openDevice } from "../ffi/device.ts";
+import { runnableVariants } from "../ffi/library.ts";
 import { mirrored } from "./cuda/mirrored.ts";
 
 /** A device by name; opened anew for each test, since the number of threads is the process's. */
@@ -23,10 +24,7 @@ function gpuDevice(library: string | undefined): TestDevice {
 }
 
 function cpuDevices(): TestDevice[] {
-  const { level } = openDevice().info();
-  const variants = [2, 3, 4].filter((variant) => variant === 2 || variant <= level).map((variant) =>
-    `v${variant}`
-  );
+  const variants = runnableVariants(openDevice().info());
   return variants.flatMap((variant) =>
     [1, 2].map((threads) => ({
       name: `cpu ${variant}, ${threads} thread${threads > 1 ? "s" : ""}`,

@@ -29,7 +29,7 @@ function workspace(model: Model, B: number, T: number, x: ArrayLike<number>, y: 
     tokens,
     targets,
     forward: (): void => forward(model, a, tokens),
-    backward: (): number => backward(model, a, d, g, tokens, targets),
+    backward: (accumulate = true): number => backward(model, a, d, g, tokens, targets, { accumulate }),
     loss: (): number => loss(model, a, targets),
   };
 }
@@ -44,9 +44,8 @@ function tenLosses(
 ): number[] {
   const optimizer = createAdamW(model, decay === "all" ? () => true : undefined);
   return Array.from({ length: 10 }, () => {
-    model.device.ops.zero(step.g.flat);
     step.forward();
-    const value = step.backward();
+    const value = step.backward(false);
     optimizer.update(step.g, { ...ADAMW_DEFAULTS, learningRate, weightDecay, gradScale: 1 });
     return value;
   });
@@ -91,6 +90,21 @@ for (const device of TEST_DEVICES) {
     step.backward();
     for (const { name, values } of gradients) {
       assertClose(float32(step.g.whole[name]), values.map((value) => 2 * value), 2e-5, `2 d${name}`);
+    }
+  });
+
+  Deno.test(`a backward pass that stores writes every gradient, to the bit (${device.name})`, () => {
+    const { model, B, T, x, y } = oddModel(device.open());
+    const step = workspace(model, B, T, x, y);
+    step.forward();
+    step.backward();
+    const added = new Map(TENSORS.map(({ name }) => [name, float32(step.g.whole[name]).slice()]));
+    float32(step.g.flat).fill(NaN);
+    step.backward(false);
+    for (const [name, values] of added) {
+      const stored = float32(step.g.whole[name]);
+      const differs = values.findIndex((value, i) => stored[i] !== value);
+      assertEquals(differs, -1, `d${name}[${differs}]`);
     }
   });
 

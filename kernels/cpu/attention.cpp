@@ -51,33 +51,44 @@ int64_t visible(int64_t position, int64_t first_key, int64_t columns) {
   return std::clamp<int64_t>(position - first_key + 1, 0, columns);
 }
 
-// The running softmax of one query: the largest scaled score so far, and the sum of e^(score - largest).
+// The running softmax of a block of queries: the largest scaled score of each so far, and the sum of e^(score -
+// largest).
 struct Running {
-  float largest, sum;
+  float largest[kBlock], sum[kBlock];
 };
 
-// scores[0 … count) = e^(scale · scores - largest so far), zero up to `columns`; rescales what was summed before.
-void softmax_step(Running &running, float *accumulated, float *scores, int64_t count, int64_t columns, float scale,
-                  int64_t HS) {
-  std::fill(scores + count, scores + columns, 0.0f);
-  if (count == 0) return;
-  float largest = running.largest;
+// scores (rows,kBlock) = e^(scale · scores - largest so far), 0 where a query may not see the key; rescales what was
+// summed before, accumulated (rows,HS). Every query has seen a key by the end of its first block.
+void softmax_step(Running &running, float *accumulated, float *scores, int64_t rows, int64_t position, int64_t key,
+                  int64_t columns, float scale, int64_t HS) {
+  float correction[kBlock];
+  for (int64_t row = 0; row < rows; ++row) {
+    float *const score = scores + row * kBlock;
+    const int64_t count = visible(position + row, key, columns);
+    std::fill(score + count, score + kBlock, -std::numeric_limits<float>::infinity());
+    float largest = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : largest)
-  for (int64_t i = 0; i < count; ++i) {
-    const float score = scores[i] * scale;
-    largest = score > largest ? score : largest;
+    for (int64_t i = 0; i < kBlock; ++i) largest = score[i] > largest ? score[i] : largest;
+    largest = std::max(running.largest[row], largest * scale);
+    correction[row] = running.largest[row] - largest;
+    running.largest[row] = largest;
   }
-  float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) {
-    scores[i] = exp_fast(scores[i] * scale - largest);
-    sum += scores[i];
-  }
-  const float correction = exp_fast(running.largest - largest);
 #pragma omp simd
-  for (int64_t i = 0; i < HS; ++i) accumulated[i] *= correction;
-  running.sum = running.sum * correction + sum;
-  running.largest = largest;
+  for (int64_t row = 0; row < rows; ++row) correction[row] = exp_fast(correction[row]);
+  for (int64_t row = 0; row < rows; ++row) {
+    float *const score = scores + row * kBlock, *const before = accumulated + row * HS;
+    const float largest = running.largest[row], factor = correction[row];
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < kBlock; ++i) {
+      score[i] = exp_fast(score[i] * scale - largest);
+      sum += score[i];
+    }
+    running.sum[row] = running.sum[row] * factor + sum;
+    if (factor == 1.0f) continue;
+#pragma omp simd
+    for (int64_t i = 0; i < HS; ++i) before[i] *= factor;
+  }
 }
 
 int64_t forward_workspace(int64_t HS) { return kBlock * (kBlock + HS); }
@@ -87,23 +98,22 @@ void forward_block(float *out, int64_t out_stride, float *lse, const Head &head,
   const int64_t HS = head.HS, first = block * kBlock, rows = std::min(kBlock, head.queries - first);
   const int64_t position = head.first_position + first, keys = position + rows;
   float *const scores = workspace, *const accumulated = workspace + kBlock * kBlock;
-  Running running[kBlock];
-  std::fill(running, running + rows, Running{-std::numeric_limits<float>::infinity(), 0.0f});
+  Running running;
+  std::fill(running.largest, running.largest + rows, -std::numeric_limits<float>::infinity());
+  std::fill(running.sum, running.sum + rows, 0.0f);
   std::fill(accumulated, accumulated + rows * HS, 0.0f);
   for (int64_t key = 0; key < keys; key += kBlock) {
     const int64_t columns = std::min(kBlock, keys - key);
     multiply(scores, kBlock, Store::Overwrite, as_is(head.query.row(first), head.query.stride),
              transposed(head.key.row(key), head.key.stride), rows, columns, HS);
-    for (int64_t row = 0; row < rows; ++row)
-      softmax_step(running[row], accumulated + row * HS, scores + row * kBlock, visible(position + row, key, columns),
-                   columns, head.scale, HS);
+    softmax_step(running, accumulated, scores, rows, position, key, columns, head.scale, HS);
     multiply(accumulated, HS, Store::Add, as_is(scores, kBlock), as_is(head.value.row(key), head.value.stride), rows,
              HS, columns);
   }
   for (int64_t row = 0; row < rows; ++row) {
-    const float inverse = 1.0f / running[row].sum;
+    const float inverse = 1.0f / running.sum[row];
     for (int64_t i = 0; i < HS; ++i) out[row * out_stride + i] = accumulated[row * HS + i] * inverse;
-    if (lse != nullptr) lse[row] = running[row].largest + std::log(running[row].sum);
+    if (lse != nullptr) lse[row] = running.largest[row] + std::log(running.sum[row]);
   }
 }
 
@@ -149,13 +159,13 @@ void backward_pair(const BackwardWorkspace &work, const BackwardHead &head, int6
     float *const p = work.probability + row * kBlock, *const ds = work.dscore + row * kBlock;
     const int64_t count = visible(query + row, key, columns);
     const float lse = head.lse[query + row], delta = head.delta[query + row], scale = f.scale;
+    std::fill(p + count, p + kBlock, -std::numeric_limits<float>::infinity());
+    std::fill(ds + count, ds + kBlock, 0.0f);
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < kBlock; ++i) {
       p[i] = exp_fast(p[i] * scale - lse);
       ds[i] = p[i] * (ds[i] - delta) * scale;
     }
-    std::fill(p + count, p + columns, 0.0f);
-    std::fill(ds + count, ds + columns, 0.0f);
   }
 }
 

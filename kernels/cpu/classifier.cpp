@@ -1,8 +1,9 @@
 // Vocabulary matmul, softmax and cross-entropy in one, forward and backward in the same pass:
 //   logits = x · wteᵀ over the V columns of the vocabulary;  loss = log(sum of e^logits) - logits[target]
-//   dlogits = (softmax(logits) - onehot(target)) · scale;  dx = dlogits · wte;  dwte += dlogitsᵀ · x
+//   dlogits = (softmax(logits) - onehot(target)) · scale;  dx = dlogits · wte;  dwte (+)= dlogitsᵀ · x
 // Rows go through in chunks: a chunk's logits are made, turned into losses and gradients in place, used up and
 // forgotten. A larger chunk reads wte and dwte less often, a smaller one keeps its logits nearer to the cache.
+#include <algorithm>
 #include <cinttypes>
 #include <cmath>
 
@@ -17,7 +18,7 @@ using namespace llmts;
 
 namespace {
 
-constexpr int64_t kChunkRows = 256;
+constexpr int64_t kChunkRows = 512;
 constexpr int64_t kGrain = 16384;  // logits worth waking a thread for
 
 float largest(const float *x, int64_t n) {
@@ -64,7 +65,7 @@ float cross_entropy(float *logits, int32_t target, bool backward, float scale, i
 
 int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x, int32_t x_dtype,
                          const void *wte, int32_t wte_dtype, const void *packed, const int32_t *targets, float scale,
-                         int64_t N, int64_t C, int64_t V, int64_t Vp) {
+                         int32_t accumulate, int64_t N, int64_t C, int64_t V, int64_t Vp) {
   return guarded("classifier", {{"N", N}, {"C", C}, {"V", V}, {"Vp", Vp, Dim::Limit}}, [&] {
     if (Vp < V) fail(LLMTS_INVALID_ARGUMENT, "Vp is %" PRId64 ", expected at least V, %" PRId64, Vp, V);
     tensor("losses", losses, {N});
@@ -74,14 +75,16 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
       fail(LLMTS_INVALID_ARGUMENT, "one of 'dx' and 'dwte' is null, expected both or neither");
     const Elements in("x", x, x_dtype, {N, C});
     const Elements w("wte", wte, wte_dtype, {Vp, C});
-    if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
+    if (packed != nullptr)
+      fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null: the packed layout is for matmul_forward");
     tensor("targets", targets, {N});
     for (int64_t row = 0; row < N; ++row) {
       if (targets[row] < -1 || targets[row] >= V)
         fail(LLMTS_INVALID_ARGUMENT, "target %d at row %" PRId64 " is neither -1 nor in the vocabulary of %" PRId64,
              targets[row], row, V);
     }
-    const bool backward = d != nullptr;
+    const bool backward = d != nullptr, adds = flag("accumulate", accumulate);
+    if (backward && !adds) std::fill(dwte + V * C, dwte + Vp * C, 0.0f);
     const int64_t chunk = std::min(N, kChunkRows);
     const Scratch<float> scratch({chunk, V});
     float *const logits = scratch.data();
@@ -94,7 +97,8 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
       });
       if (!backward) continue;
       gemm(d + first * C, C, Store::Overwrite, as_is(logits, V), as_is(w, C), rows, C, V);
-      gemm(dwte, C, Store::Add, transposed(logits, V), as_is(in + first * C, C), V, C, rows);
+      const Store store = adds || first > 0 ? Store::Add : Store::Overwrite;
+      gemm(dwte, C, store, transposed(logits, V), as_is(in + first * C, C), V, C, rows);
     }
     d.store();
   });

@@ -10,6 +10,8 @@
 
 #ifdef __linux__
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #ifdef __APPLE__
 #include <sys/sysctl.h>
@@ -26,7 +28,7 @@ namespace {
 
 // The registers of CPUID that hold feature bits, and the register sets the operating system saves (XCR0).
 struct Features {
-  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_edx = 0, leaf7_1_eax = 0, extended_ecx = 0;
+  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_edx = 0, leaf7_1_eax = 0, extended_ecx = 0;
   uint64_t saved = 0;
 };
 
@@ -36,6 +38,7 @@ Features read_features() {
   if (__get_cpuid(1, &a, &b, &c, &d)) f.leaf1_ecx = c;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
     f.leaf7_ebx = b;
+    f.leaf7_ecx = c;
     f.leaf7_edx = d;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.leaf7_1_eax = a;
   }
@@ -58,6 +61,17 @@ constexpr uint64_t bits() { return 0; }
 template <class... Rest>
 constexpr uint64_t bits(int first, Rest... rest) {
   return uint64_t{1} << first | bits(rest...);
+}
+
+// Tile data is large: Linux gives it only to a process that asks, and then to all its threads.
+bool may_use_amx() {
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return true;
+#endif
 }
 
 // Register sets of XCR0: SSE and AVX; with opmask and both halves of ZMM; with tile configuration and data.
@@ -86,9 +100,11 @@ std::vector<std::string> processor_features() {
   if (level >= 3) names.insert(names.end(), {"avx2", "fma"});
   if (level >= 4) {
     names.push_back("avx512");
+    if (all(f.leaf7_ecx, bits(11))) names.push_back("avx512_vnni");
     if (all(f.leaf7_1_eax, bits(5))) names.push_back("avx512_bf16");
   }
-  if (all(f.leaf7_edx, bits(22, 24)) && all(f.saved, kSavesAmx)) names.push_back("amx_bf16");
+  if (all(f.leaf7_edx, bits(22, 24)) && all(f.saved, kSavesAmx))
+    names.push_back(may_use_amx() ? "amx_bf16" : "amx_bf16 refused by the system");
   return names;
 }
 

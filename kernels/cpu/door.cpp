@@ -67,6 +67,11 @@ void check_dtype(const char *name, int32_t dtype) {
     fail(LLMTS_INVALID_ARGUMENT, "'%s' has dtype %d, expected 0 (fp32) or 1 (bf16)", name, dtype);
 }
 
+bool flag(const char *name, int32_t value) {
+  if (value != 0 && value != 1) fail(LLMTS_INVALID_ARGUMENT, "%s is %d, expected 0 or 1", name, value);
+  return value == 1;
+}
+
 Segment segment_at(const int64_t *segments, int64_t index, int64_t n) {
   const int64_t first = segments[3 * index], count = segments[3 * index + 1], decays = segments[3 * index + 2];
   if (first < 0 || count < 0 || first > n || count > n - first)

@@ -52,6 +52,9 @@ T *tensor(const char *name, T *data, Shape shape) {
 // Throws where a dtype is none of llmts_dtype.
 void check_dtype(const char *name, int32_t dtype);
 
+// A parameter that is 0 or 1, as a bool. Throws where it is neither.
+bool flag(const char *name, int32_t value);
+
 // Null stays null; anything else is checked as by tensor.
 template <class T, class... Rest>
 auto optional_tensor(const char *name, T *data, Rest... rest) -> decltype(tensor(name, data, rest...)) {

@@ -1,8 +1,9 @@
 // Token and position embedding.
 //   forward:  out[b,t] = wte[tokens[b,t]] + wpe[position + t]
-//   backward: dwte[tokens[b,t]] += dout[b,t];  dwpe[t] += dout[b,t]
+//   backward: dwte[tokens[b,t]] += dout[b,t];  dwpe[t] (+)= dout[b,t]
 // Backward shares the channels among threads, each going through all rows in order: no two threads meet in one row, and
 // the sums are the same for any number of threads.
+#include <algorithm>
 #include <cinttypes>
 
 #include "cpu/bf16.h"
@@ -66,14 +67,18 @@ int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tok
 }
 
 int32_t llmts_embedding_backward(float *dwte, float *dwpe, const void *dout, int32_t dout_dtype, const int32_t *tokens,
-                                 int64_t B, int64_t T, int64_t C, int64_t V) {
-  return guarded("embedding_backward", {{"B", B}, {"T", T}, {"C", C}, {"V", V, Dim::Limit}}, [&] {
+                                 int32_t accumulate, int64_t B, int64_t T, int64_t C, int64_t V, int64_t maxT) {
+  const Dims dims = {{"B", B}, {"T", T}, {"C", C}, {"V", V, Dim::Limit}, {"maxT", maxT, Dim::Limit}};
+  return guarded("embedding_backward", dims, [&] {
     tensor("dwte", dwte, {V, C});
-    tensor("dwpe", dwpe, {T, C});
+    tensor("dwpe", dwpe, {maxT, C});
+    if (T > maxT) fail(LLMTS_INVALID_ARGUMENT, "T is %" PRId64 ", expected at most maxT, %" PRId64, T, maxT);
     const Input dy("dout", dout, dout_dtype, {B, T, C});
     tensor("tokens", tokens, {B, T});
+    const bool adds = flag("accumulate", accumulate);
     check_tokens(tokens, B * T, V);
     parallel_slices(C, 16, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {
+      for (int64_t row = 0; row < maxT && !adds; ++row) std::fill(dwpe + row * C + begin, dwpe + row * C + end, 0.0f);
       for (int64_t row = 0; row < B * T; ++row) {
         add(dwte + tokens[row] * C, dy + row * C, begin, end);
         add(dwpe + row % T * C, dy + row * C, begin, end);

@@ -2,7 +2,7 @@
 //   forward:  xhat = (x - mean) · rstd, rstd = 1 / sqrt(var + 1e-5);  out = xhat · weight + bias
 //   backward: dxhat = dout · weight
 //             dx = rstd · (dxhat - mean(dxhat) - xhat · mean(dxhat · xhat)) + dresidual
-//             dweight += sum of dout · xhat over rows;  dbias += sum of dout over rows
+//             dweight (+)= sum of dout · xhat over rows;  dbias (+)= sum of dout over rows
 // The variance is that of the deviations, in a second pass over a row that is in the cache: no cancellation.
 #include <cmath>
 #include <vector>
@@ -124,7 +124,7 @@ int32_t llmts_residual_layernorm_forward(void *residual, int32_t residual_dtype,
 int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, float *dbias, const void *dout,
                                  int32_t dout_dtype, const void *dresidual, int32_t dresidual_dtype, const void *x,
                                  int32_t x_dtype, const float *mean, const float *rstd, const void *weight,
-                                 int32_t weight_dtype, int64_t N, int64_t C) {
+                                 int32_t weight_dtype, int32_t accumulate, int64_t N, int64_t C) {
   return guarded("layernorm_backward", {{"N", N}, {"C", C}}, [&] {
     const Output d("dx", dx, dx_dtype, {N, C});
     tensor("dweight", dweight, {C});
@@ -135,6 +135,7 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
     tensor("mean", mean, {N});
     tensor("rstd", rstd, {N});
     const Input w("weight", weight, weight_dtype, {C});
+    const bool adds = flag("accumulate", accumulate);
     // Each thread sums dweight and dbias over its rows; the partial sums are added up in the order of the threads.
     const int threads = threads_for(N * C, kGrain);
     const Scratch<float> partial({threads, 2, C});
@@ -146,6 +147,10 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
         backward_row(d + row * C, dw, db, dy + row * C, past == nullptr ? nullptr : past + row * C, in + row * C,
                      {mean[row], rstd[row]}, w, C);
     });
+    if (!adds) {
+      std::fill(dweight, dweight + C, 0.0f);
+      std::fill(dbias, dbias + C, 0.0f);
+    }
     for (int part = 0; part < threads; ++part) {
       const float *const dw = partial.data() + 2 * C * part, *const db = dw + C;
       for (int64_t c = 0; c < C; ++c) dweight[c] += dw[c];

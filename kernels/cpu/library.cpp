@@ -1,4 +1,4 @@
-// The library itself: version, errors, description, threads, scratch, fresh memory, packed weights.
+// The library itself: version, errors, description, threads, scratch, fresh memory.
 #include <algorithm>
 #include <cinttypes>
 #include <cstring>
@@ -64,20 +64,5 @@ int32_t llmts_alignment_gap(int64_t *bytes, const void *memory, int64_t alignmen
       fail(LLMTS_INVALID_ARGUMENT, "alignment is %" PRId64 ", expected a power of two", alignment);
     const uint64_t address = reinterpret_cast<uintptr_t>(tensor("memory", static_cast<const uint8_t *>(memory), {1}));
     *tensor("bytes", bytes, {1}) = static_cast<int64_t>(-address & static_cast<uint64_t>(alignment - 1));
-  });
-}
-
-// No layout of its own: weights are packed on the way into each product.
-int32_t llmts_packed_bytes(int64_t *bytes, int32_t weight_dtype, int64_t OC, int64_t C) {
-  return guarded("packed_bytes", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}}, [&] {
-    check_dtype("weight", weight_dtype);
-    *tensor("bytes", bytes, {1}) = 0;
-  });
-}
-
-int32_t llmts_pack(void *, const void *, int32_t weight_dtype, int64_t OC, int64_t C) {
-  return guarded("pack", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}}, [&] {
-    check_dtype("weight", weight_dtype);
-    fail(LLMTS_UNSUPPORTED, "this library has no packed layout: llmts_packed_bytes is 0");
   });
 }

@@ -1,12 +1,13 @@
 // The linear layer.
 //   forward: pre = x · weightᵀ + bias;  out = pre or gelu(pre)
 //   dinput:  dx = dout · weight, and ⊙ gelu'(pre) where x was gelu(pre)
-//   dweight: dweight += doutᵀ · x
-//   dbias:   dbias += the sum of dout over rows
+//   dweight: dweight (+)= doutᵀ · x
+//   dbias:   dbias (+)= the sum of dout over rows
 // Bias, activation and its derivative are applied to each block of the product while it is in the cache.
 #include "cpu/bf16.h"
 #include "cpu/door.h"
 #include "cpu/gemm.h"
+#include "cpu/int8.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 #include "cpu/vector_math.h"
@@ -18,7 +19,7 @@ namespace {
 constexpr int64_t kGrain = 32768;  // elements worth waking a thread for
 
 void check_not_packed(const void *packed) {
-  if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
+  if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null: the packed layout is for matmul_forward");
 }
 
 // out = activation(out + bias) on one row's columns [begin, end); pre, where not null, receives out + bias.
@@ -56,9 +57,8 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
     const Output o("out", out, out_dtype, {N, OC});
     const Output before("pre", pre, pre_dtype, Shape{N, OC}, Null::Allowed);
     const Elements in("x", x, x_dtype, {N, C});
-    const Elements w("weight", weight, weight_dtype, {OC, C});
+    const Elements w("weight", weight, weight_dtype, Shape{OC, C}, packed == nullptr ? Null::Refused : Null::Allowed);
     const Input b("bias", bias, bias_dtype, Shape{OC}, Null::Allowed);
-    check_not_packed(packed);
     if (activation != LLMTS_IDENTITY && activation != LLMTS_GELU)
       fail(LLMTS_INVALID_ARGUMENT, "activation is %d, expected 0 (identity) or 1 (GELU)", activation);
     const bool activate = activation == LLMTS_GELU;
@@ -73,6 +73,7 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
         }
       };
     }
+    if (packed != nullptr) return multiply_int8(o, in, packed, N, C, OC, epilogue);
     gemm(o, OC, Store::Overwrite, as_is(in, C), transposed(w, C), N, OC, C, epilogue);
   });
 }
@@ -102,19 +103,22 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
 }
 
 int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtype, const void *x, int32_t x_dtype,
-                             int64_t N, int64_t C, int64_t OC) {
+                             int32_t accumulate, int64_t N, int64_t C, int64_t OC) {
   return guarded("matmul_dweight", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     tensor("dweight", dweight, {OC, C});
     const Elements dy("dout", dout, dout_dtype, {N, OC});
     const Elements in("x", x, x_dtype, {N, C});
-    gemm(dweight, C, Store::Add, transposed(dy, OC), as_is(in, C), OC, C, N);
+    const Store store = flag("accumulate", accumulate) ? Store::Add : Store::Overwrite;
+    gemm(dweight, C, store, transposed(dy, OC), as_is(in, C), OC, C, N);
   });
 }
 
-int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int64_t N, int64_t OC) {
+int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int32_t accumulate, int64_t N,
+                           int64_t OC) {
   return guarded("matmul_dbias", {{"N", N}, {"OC", OC}}, [&] {
     tensor("dbias", dbias, {OC});
     const Elements dy("dout", dout, dout_dtype, {N, OC});
+    const bool adds = flag("accumulate", accumulate);
     // Each thread sums its own rows, in order; the partial sums are added up in the order of the threads.
     const int threads = threads_for(N * OC, kGrain);
     const Scratch<float> partial({threads, OC});
@@ -126,6 +130,7 @@ int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, i
         for (int64_t row = rows.begin; row < rows.end; ++row) add(sums, from + row * OC, OC);
       });
     });
+    if (!adds) std::fill(dbias, dbias + OC, 0.0f);
     for (int part = 0; part < threads; ++part) {
       const float *const sums = partial.data() + OC * part;
       for (int64_t c = 0; c < OC; ++c) dbias[c] += sums[c];

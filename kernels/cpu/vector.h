@@ -7,6 +7,10 @@
 
 #include "cpu/bf16.h"
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 namespace llmts {
 
 #if defined(__AVX512F__)
@@ -29,7 +33,32 @@ inline Vector load(const Bf16 *from) {
   return reinterpret_cast<Vector>(__builtin_convertvector(*reinterpret_cast<const Halves *>(from), Bits) << 16);
 }
 
+inline Vector load(const int8_t *from) {
+  typedef int32_t Words __attribute__((vector_size(kWidth * sizeof(int32_t))));
+#if defined(__AVX512F__)  // GCC 12 makes slow code of a conversion without intrinsics
+  const __m512i words = _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+#elif defined(__AVX2__)
+  const __m256i words = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(from)));
+#else
+  Words words;
+  for (int i = 0; i < kWidth; ++i) words[i] = from[i];
+#endif
+  return __builtin_convertvector(reinterpret_cast<Words>(words), Vector);
+}
+
 inline void store(float *to, Vector v) { *reinterpret_cast<UnalignedVector *>(to) = v; }
+
+// Half as wide.
+typedef float HalfVector __attribute__((vector_size(kWidth / 2 * sizeof(float))));
+typedef float UnalignedHalfVector __attribute__((vector_size(kWidth / 2 * sizeof(float)), aligned(4), may_alias));
+
+inline HalfVector load_half(const float *from) { return *reinterpret_cast<const UnalignedHalfVector *>(from); }
+inline HalfVector load_half(const Bf16 *from) {
+  HalfVector wide;
+  for (int i = 0; i < kWidth / 2; ++i) wide[i] = widened(from[i]);
+  return wide;
+}
+inline void store(float *to, HalfVector v) { *reinterpret_cast<UnalignedHalfVector *>(to) = v; }
 
 inline float sum_of(Vector v) {
   float sum = 0.0f;

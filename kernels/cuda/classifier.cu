@@ -1,6 +1,6 @@
 // Vocabulary matmul, softmax and cross-entropy in one, forward and backward in the same pass:
 //   logits = x · wteᵀ over the V columns of the vocabulary;  loss = log(sum of e^logits) - logits[target]
-//   dlogits = (softmax(logits) - onehot(target)) · scale;  dx = dlogits · wte;  dwte += dlogitsᵀ · x
+//   dlogits = (softmax(logits) - onehot(target)) · scale;  dx = dlogits · wte;  dwte (+)= dlogitsᵀ · x
 // Rows go through in chunks. A chunk's logits are made by a product, in the precision of x; a block a row turns them
 // into the loss and, in place, into their gradient, reading them twice, the second time from the cache; two more
 // products use that up. Columns up to the next multiple of 64, as far as wte has rows, take part in the products, as
@@ -110,7 +110,7 @@ int64_t chunk_rows(int64_t N, int64_t row_bytes) {
 
 int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x, int32_t x_dtype,
                          const void *wte, int32_t wte_dtype, const void *packed, const int32_t *targets, float scale,
-                         int64_t N, int64_t C, int64_t V, int64_t Vp) {
+                         int32_t accumulate, int64_t N, int64_t C, int64_t V, int64_t Vp) {
   return guarded("classifier", {{"N", N}, {"C", C}, {"V", V}, {"Vp", Vp, Dim::Limit}}, [&] {
     if (Vp < V) fail(LLMTS_INVALID_ARGUMENT, "Vp is %" PRId64 ", expected at least V, %" PRId64, Vp, V);
     tensor("losses", losses, {N});
@@ -122,6 +122,10 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
     const Operand in = operand("x", x, x_dtype, {N, C}), w = operand("wte", wte, wte_dtype, {Vp, C});
     if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
     tensor("targets", targets, {N});
+    const bool adds = flag("accumulate", accumulate);
+    if (backward && !adds && Vp > V)
+      check(cudaMemsetAsync(dwte + V * C, 0, static_cast<size_t>((Vp - V) * C) * sizeof(float), device().stream),
+            "zeroing the padding");
 
     constexpr int64_t kColumns = 64;
     const int64_t stride = ceil_div(V, kColumns) * kColumns, columns = std::min(stride, Vp);
@@ -163,7 +167,7 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
       weights.rows = V;
       weights.columns = C;
       weights.depth = rows;
-      weights.accumulate = true;
+      weights.accumulate = adds || first > 0;
       multiply(weights);
     }
   });

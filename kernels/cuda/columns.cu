@@ -11,7 +11,8 @@ namespace {
 constexpr int kRows = 8;  // that a block reads at a time, one a warp
 
 __global__ void __launch_bounds__(kRows *kWarpSize)
-    add_columns_kernel(float *out, const float *partial, int64_t rows, int64_t columns, int64_t stride) {
+    sum_columns_kernel(float *out, const float *partial, int64_t rows, int64_t columns, int64_t stride,
+                       bool accumulate) {
   CU_SHARED(float, sums, [kRows][kWarpSize]);
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpSize + lane;
@@ -23,14 +24,14 @@ __global__ void __launch_bounds__(kRows *kWarpSize)
   __syncthreads();
   if (warp != 0 || column >= columns) return;
   for (int other = 1; other < kRows; ++other) sum += sums[other][lane];
-  out[column] += sum;
+  out[column] = accumulate ? out[column] + sum : sum;
 }
 
 }  // namespace
 
-void add_columns(float *out, const float *partial, int64_t rows, int64_t columns, int64_t stride) {
-  launch(add_columns_kernel, dim3(grid_blocks(ceil_div(columns, kWarpSize))), kRows * kWarpSize, 0, out, partial, rows,
-         columns, stride);
+void sum_columns(float *out, const float *partial, int64_t rows, int64_t columns, int64_t stride, bool accumulate) {
+  launch(sum_columns_kernel, dim3(grid_blocks(ceil_div(columns, kWarpSize))), kRows * kWarpSize, 0, out, partial, rows,
+         columns, stride, accumulate);
 }
 
 int64_t row_blocks(int64_t rows, int64_t rows_each) {

@@ -134,6 +134,8 @@ const Heuristic *choose(const Key &key, uint32_t alignment, Description descript
 
 void allow_tf32(bool allowed) { g_tf32 = allowed; }
 
+bool tf32_allowed() { return g_tf32; }
+
 bool multiply_by_cublas(const Product &p) {
   const Functions &f = functions();
   if (!types_fit(p)) return false;

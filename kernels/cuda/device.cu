@@ -115,10 +115,12 @@ void synchronize() {
   if (fault.kind == kNoFault) return;
   check(cudaMemsetAsync(gpu.fault, 0, sizeof fault, gpu.stream), "resetting the id check");
   if (fault.kind == kToken)
-    fail(LLMTS_INVALID_ARGUMENT, "token %d at row %" PRId64 " is outside the vocabulary of %" PRId64, fault.id,
+    fail(LLMTS_INVALID_ARGUMENT,
+         "an embedding before this call: token %d at row %" PRId64 " is outside the vocabulary of %" PRId64, fault.id,
          fault.row, fault.limit);
-  fail(LLMTS_INVALID_ARGUMENT, "target %d at row %" PRId64 " is neither -1 nor in the vocabulary of %" PRId64, fault.id,
-       fault.row, fault.limit);
+  fail(LLMTS_INVALID_ARGUMENT,
+       "a classifier before this call: target %d at row %" PRId64 " is neither -1 nor in the vocabulary of %" PRId64,
+       fault.id, fault.row, fault.limit);
 }
 
 void download(void *to, const void *from, int64_t bytes) {

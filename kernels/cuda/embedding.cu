@@ -1,6 +1,6 @@
 // Token and position embedding.
 //   forward:  out[b,t] = wte[tokens[b,t]] + wpe[position + t]
-//   backward: dwte[tokens[b,t]] += dout[b,t];  dwpe[t] += dout[b,t]
+//   backward: dwte[tokens[b,t]] += dout[b,t];  dwpe[t] (+)= dout[b,t]
 // Backward without atomics, so that the bits are the same every time: the first row of each token is its owner, and the
 // owner's block goes through all rows, its warps taking a stretch each, and adds up those of its token in order.
 #include <cinttypes>
@@ -92,19 +92,23 @@ __global__ void __launch_bounds__(kThreads) token_gradient_kernel(float *dwte, I
   add(dwte, token * C + c, sum);
 }
 
+// dwpe (rows, C): those from T_ on are reached by no sequence.
 template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
-    position_gradient_kernel(float *dwpe, In<T> dout, int64_t B, int64_t T_, int64_t C) {
+    position_gradient_kernel(float *dwpe, In<T> dout, bool accumulate, int64_t B, int64_t T_, int64_t C, int64_t rows) {
   const int64_t vector = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, index = vector * W;
-  if (index >= T_ * C) return;
+  if (index >= rows * C) return;
   float sum[W] = {};
-  for (int64_t b = 0; b < B; ++b) {
+  for (int64_t b = 0; b < B && index < T_ * C; ++b) {
     float values[W];
     dout.load(b * T_ * C + index, values);
 #pragma unroll
     for (int i = 0; i < W; ++i) sum[i] += values[i];
   }
-  add(dwpe, index, sum);
+  if (accumulate)
+    add(dwpe, index, sum);
+  else
+    Out<float>(dwpe, false).store(index, sum);
 }
 
 }  // namespace
@@ -136,19 +140,23 @@ int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tok
 }
 
 int32_t llmts_embedding_backward(float *dwte, float *dwpe, const void *dout, int32_t dout_dtype, const int32_t *tokens,
-                                 int64_t B, int64_t T, int64_t C, int64_t V) {
-  return guarded("embedding_backward", {{"B", B}, {"T", T}, {"C", C}, {"V", V, Dim::Limit}}, [&] {
+                                 int32_t accumulate, int64_t B, int64_t T, int64_t C, int64_t V, int64_t maxT) {
+  const Dims dims = {{"B", B}, {"T", T}, {"C", C}, {"V", V, Dim::Limit}, {"maxT", maxT, Dim::Limit}};
+  return guarded("embedding_backward", dims, [&] {
     tensor("dwte", dwte, {V, C});
-    tensor("dwpe", dwpe, {T, C});
+    tensor("dwpe", dwpe, {maxT, C});
+    if (T > maxT) fail(LLMTS_INVALID_ARGUMENT, "T is %" PRId64 ", expected at most maxT, %" PRId64, T, maxT);
     const Operand dy = operand("dout", dout, dout_dtype, {B, T, C});
     tensor("tokens", tokens, {B, T});
+    const bool adds = flag("accumulate", accumulate);
+    const int64_t positions = adds ? T : maxT;
     with_vectors({dy}, {dwte, dwpe}, C, [&](auto type, auto width) {
       using E = typename decltype(type)::type;
       constexpr int W = decltype(width)::value;
       const dim3 grid(grid_blocks(B * T), grid_blocks(ceil_div(C, kWarpSize * W), 65535));
       launch(token_gradient_kernel<E, W>, grid, kThreads, 0, dwte, dy.in<E>(), tokens, B * T, C, V, device().fault);
-      launch(position_gradient_kernel<E, W>, dim3(grid_blocks(ceil_div(T * C, int64_t{kThreads} * W))), kThreads, 0,
-             dwpe, dy.in<E>(), B, T, C);
+      launch(position_gradient_kernel<E, W>, dim3(grid_blocks(ceil_div(positions * C, int64_t{kThreads} * W))),
+             kThreads, 0, dwpe, dy.in<E>(), adds, B, T, C, positions);
     });
   });
 }

@@ -2,7 +2,7 @@
 //   forward:  xhat = (x - mean) · rstd, rstd = 1 / sqrt(var + 1e-5);  out = xhat · weight + bias
 //   backward: dxhat = dout · weight
 //             dx = rstd · (dxhat - mean(dxhat) - xhat · mean(dxhat · xhat)) + dresidual
-//             dweight += sum of dout · xhat over rows;  dbias += sum of dout over rows
+//             dweight (+)= sum of dout · xhat over rows;  dbias (+)= sum of dout over rows
 // Forward gives a row to a warp, which reads it three times, from the cache after the first: for the mean, for the
 // variance of the deviations (no cancellation), and to write. Backward gives a block groups of rows: warps find the two
 // means of each row, then each thread goes down its columns, writing dx and summing dweight and dbias, of which the
@@ -183,7 +183,7 @@ int32_t llmts_residual_layernorm_forward(void *residual, int32_t residual_dtype,
 int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, float *dbias, const void *dout,
                                  int32_t dout_dtype, const void *dresidual, int32_t dresidual_dtype, const void *x,
                                  int32_t x_dtype, const float *mean, const float *rstd, const void *weight,
-                                 int32_t weight_dtype, int64_t N, int64_t C) {
+                                 int32_t weight_dtype, int32_t accumulate, int64_t N, int64_t C) {
   return guarded("layernorm_backward", {{"N", N}, {"C", C}}, [&] {
     const Operand d = operand("dx", dx, dx_dtype, {N, C});
     tensor("dweight", dweight, {C});
@@ -194,6 +194,7 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
     tensor("mean", mean, {N});
     tensor("rstd", rstd, {N});
     const Operand w = operand("weight", weight, weight_dtype, {C});
+    const bool adds = flag("accumulate", accumulate);
     const int64_t blocks = row_blocks(N, kGroup);
     const Scratch scratch(blocks * 2 * C * static_cast<int64_t>(sizeof(float)));
     float *const partial = scratch.as<float>();
@@ -203,7 +204,7 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
       launch(layernorm_backward_kernel<T, W>, dim3(grid_blocks(blocks)), kThreads, 0, d.out<T>(), partial, dy.in<T>(),
              past.in<T>(), static_cast<bool>(past), in.in<T>(), mean, rstd, w.in<T>(), N, C);
     });
-    add_columns(dweight, partial, blocks, C, 2 * C);
-    add_columns(dbias, partial + C, blocks, C, 2 * C);
+    sum_columns(dweight, partial, blocks, C, 2 * C, adds);
+    sum_columns(dbias, partial + C, blocks, C, 2 * C, adds);
   });
 }

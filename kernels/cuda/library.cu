@@ -31,6 +31,7 @@ std::string describe() {
          ",\"level\":0,\"features\":[" +
          quoted("compute capability " + std::to_string(gpu.major) + "." + std::to_string(gpu.minor)) + "," +
          quoted("CUDA " + version_words(runtime)) + "," + quoted("driver for CUDA " + version_words(driver)) +
+         (tf32_allowed() ? "," + quoted("TF32") : std::string()) +
          "],\"threads\":" + std::to_string(gpu.multiprocessors) + "}";
 }
 
@@ -108,7 +109,7 @@ int32_t llmts_device_alloc(uint64_t *address, int64_t bytes) {
 
 int32_t llmts_device_free(void *memory) {
   return guarded("device_free", {}, [&] {
-    synchronize();
+    check(cudaStreamSynchronize(device().stream), "waiting for the GPU");
     check(cudaFree(memory), "freeing memory");
   });
 }
@@ -144,10 +145,7 @@ int32_t llmts_device_memory(int64_t *free, int64_t *total) {
 }
 
 int32_t llmts_device_allow_tf32(int32_t allowed) {
-  return guarded("device_allow_tf32", {}, [&] {
-    if (allowed != 0 && allowed != 1) fail(LLMTS_INVALID_ARGUMENT, "allowed is %d, expected 0 or 1", allowed);
-    allow_tf32(allowed == 1);
-  });
+  return guarded("device_allow_tf32", {}, [&] { allow_tf32(flag("allowed", allowed)); });
 }
 
 int32_t llmts_device_timer_start(void) {

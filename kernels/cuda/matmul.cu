@@ -1,8 +1,8 @@
 // The linear layer.
 //   forward: pre = x · weightᵀ + bias;  out = pre or gelu(pre)
 //   dinput:  dx = dout · weight, and ⊙ gelu'(pre) where x was gelu(pre)
-//   dweight: dweight += doutᵀ · x
-//   dbias:   dbias += the sum of dout over rows
+//   dweight: dweight (+)= doutᵀ · x
+//   dbias:   dbias (+)= the sum of dout over rows
 // Products are cuBLASLt's (cuda/product.h). dbias is a pass of its own: cuBLASLt's bias-gradient epilogue stores where
 // this adds. Blocks sum rows of their own, and those sums are added up in a fixed order.
 #include "cuda/columns.h"
@@ -100,7 +100,7 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
 }
 
 int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtype, const void *x, int32_t x_dtype,
-                             int64_t N, int64_t C, int64_t OC) {
+                             int32_t accumulate, int64_t N, int64_t C, int64_t OC) {
   return guarded("matmul_dweight", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     Product p;
     p.out = operand("dweight", dweight, LLMTS_FP32, {OC, C});
@@ -110,15 +110,17 @@ int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtyp
     p.rows = OC;
     p.columns = C;
     p.depth = N;
-    p.accumulate = true;
+    p.accumulate = flag("accumulate", accumulate);
     multiply(p);
   });
 }
 
-int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int64_t N, int64_t OC) {
+int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, int32_t accumulate, int64_t N,
+                           int64_t OC) {
   return guarded("matmul_dbias", {{"N", N}, {"OC", OC}}, [&] {
     tensor("dbias", dbias, {OC});
     const Operand dy = operand("dout", dout, dout_dtype, {N, OC});
+    const bool adds = flag("accumulate", accumulate);
     const int64_t blocks = row_blocks(N, 4 * kWarps);
     const Scratch scratch(blocks * OC * static_cast<int64_t>(sizeof(float)));
     float *const partial = scratch.as<float>();
@@ -128,6 +130,6 @@ int32_t llmts_matmul_dbias(float *dbias, const void *dout, int32_t dout_dtype, i
       const dim3 grid(grid_blocks(ceil_div(OC, kWarpSize * W)), grid_blocks(blocks, 65535));
       launch(dbias_kernel<T, W>, grid, kThreads, 0, partial, dy.in<T>(), N, OC);
     });
-    add_columns(dbias, partial, blocks, OC, OC);
+    sum_columns(dbias, partial, blocks, OC, OC, adds);
   });
 }

@@ -8,7 +8,8 @@ namespace llmts {
 
 namespace {
 
-__global__ void __launch_bounds__(kTileThreads)
+// Two blocks a multiprocessor: without the hint ptxas spills for sm_90.
+__global__ void __launch_bounds__(kTileThreads, 2)
     product_kernel(Out<Any> out, int64_t out_stride, TileOperand<Any> a, TileOperand<Any> b, int64_t depth,
                    bool accumulate, In<Any> bias, Out<Any> pre, Activation activation) {
   CU_SHARED(TileRow, a_slice, [kDepth]);

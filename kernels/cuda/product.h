@@ -38,6 +38,7 @@ bool multiply_by_cublas(const Product &product);
 
 // Whether fp32 products may round their factors to TF32.
 void allow_tf32(bool allowed);
+bool tf32_allowed();
 
 }  // namespace llmts
 

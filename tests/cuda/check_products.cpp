@@ -33,7 +33,8 @@ void matmul() {
       const Tensor dout = random.normal(act, N * OC), before = random.normal(act, N * C);
       const Tensor out(act, N * OC), logits(LLMTS_FP32, N * OC), activated(act, N * OC), pre(act, N * OC),
           dx(act, N * C), dpre(act, N * C), dweight(LLMTS_FP32, Values(static_cast<size_t>(OC * C), 0.5)),
-          dbias(LLMTS_FP32, Values(static_cast<size_t>(OC), 0.5));
+          dbias(LLMTS_FP32, Values(static_cast<size_t>(OC), 0.5)), stored(LLMTS_FP32, OC * C),
+          sums_stored(LLMTS_FP32, OC);
       const auto forward = [&](const Tensor &to, void *pre_data, const void *bias_data, int32_t activation) {
         succeeds(llmts_matmul_forward(to.data(), to.dtype(), pre_data, act, x.data(), act, weight.data(), par, nullptr,
                                       bias_data, par, activation, N, C, OC));
@@ -47,8 +48,12 @@ void matmul() {
       };
       dinput(dx, nullptr);
       dinput(dpre, before.data());
-      succeeds(llmts_matmul_dweight(dweight.floats(), dout.data(), act, x.data(), act, N, C, OC));
-      succeeds(llmts_matmul_dbias(dbias.floats(), dout.data(), act, N, OC));
+      succeeds(llmts_matmul_dweight(dweight.floats(), dout.data(), act, x.data(), act, 1, N, C, OC));
+      succeeds(llmts_matmul_dbias(dbias.floats(), dout.data(), act, 1, N, OC));
+      succeeds(llmts_matmul_dweight(stored.floats(), dout.data(), act, x.data(), act, 0, N, C, OC));
+      succeeds(llmts_matmul_dbias(sums_stored.floats(), dout.data(), act, 0, N, OC));
+      fails(llmts_matmul_dbias(dbias.floats(), dout.data(), act, 2, N, OC), LLMTS_INVALID_ARGUMENT,
+            "accumulate is 2, expected 0 or 1");
 
       const Values X = x.values(), W = weight.values(), D = dout.values(), shift = bias.values(), P = before.values();
       const Values scores = product(N, OC, C, matrix(X, C), transposed(matrix(W, C)));
@@ -59,8 +64,7 @@ void matmul() {
       }
       Values inputs = product(N, C, OC, matrix(D, OC), matrix(W, C)), inner = inputs;
       for (size_t i = 0; i < inner.size(); ++i) inner[i] *= gelu_derivative(P[i]);
-      Values weights = product(OC, C, N, transposed(matrix(D, OC)), matrix(X, C)), sums(static_cast<size_t>(OC), 0.5);
-      for (double &value : weights) value += 0.5;
+      Values weights = product(OC, C, N, transposed(matrix(D, OC)), matrix(X, C)), sums(static_cast<size_t>(OC));
       for (size_t i = 0; i < D.size(); ++i) sums[i % static_cast<size_t>(OC)] += D[i];
       expect("out", out, biased, 1e-5);
       expect("out in fp32", logits, scores, 1e-5);
@@ -69,8 +73,10 @@ void matmul() {
       expect("gelu", activated, gelus, act == LLMTS_BF16 ? 4e-3 : 1e-5);
       expect("dx", dx, inputs, 1e-5);
       expect("dx through gelu", dpre, inner, act == LLMTS_BF16 ? 4e-3 : 1e-5);
-      expect("dweight", dweight, weights, 1e-5);
-      expect("dbias", dbias, sums, 1e-5);
+      expect("dweight", dweight, plus(weights, 0.5), 1e-5);
+      expect("dbias", dbias, plus(sums, 0.5), 1e-5);
+      expect("dweight stored", stored, weights, 1e-5);
+      expect("dbias stored", sums_stored, sums, 1e-5);
     }
   }
 }
@@ -92,12 +98,14 @@ void classifier() {
       for (size_t n = 3; n < ids.size(); n += 7) ids[n] = -1;
       const Ids targets(ids);
       const Tensor losses(LLMTS_FP32, N), alone(LLMTS_FP32, N), dx(act, N * C),
-          dwte(LLMTS_FP32, Values(static_cast<size_t>(Vp * C), 0.5));
+          dwte(LLMTS_FP32, Values(static_cast<size_t>(Vp * C), 0.5)), stored(LLMTS_FP32, Vp * C);
       const float scale = 0.25f;
       succeeds(llmts_classifier(alone.floats(), nullptr, 0, nullptr, x.data(), act, wte.data(), par, nullptr,
-                                targets.data(), 0.0f, N, C, V, Vp));
+                                targets.data(), 0.0f, 0, N, C, V, Vp));
       succeeds(llmts_classifier(losses.floats(), dx.data(), act, dwte.floats(), x.data(), act, wte.data(), par, nullptr,
-                                targets.data(), scale, N, C, V, Vp));
+                                targets.data(), scale, 1, N, C, V, Vp));
+      succeeds(llmts_classifier(losses.floats(), dx.data(), act, stored.floats(), x.data(), act, wte.data(), par,
+                                nullptr, targets.data(), scale, 0, N, C, V, Vp));
       const Values X = x.values(), W = wte.values();
       Values logits = product(N, V, C, matrix(X, C), transposed(matrix(W, C))), expected(static_cast<size_t>(N));
       for (int64_t n = 0; n < N; ++n) {
@@ -117,8 +125,8 @@ void classifier() {
       Values weights = product(
           Vp, C, N, [&](int64_t v, int64_t n) { return v < V ? logits[static_cast<size_t>(n * V + v)] : 0.0; },
           matrix(X, C));
-      for (double &value : weights) value += 0.5;
-      expect("dwte", dwte, weights, 3 * tolerance);
+      expect("dwte", dwte, plus(weights, 0.5), 3 * tolerance);
+      expect("dwte stored", stored, weights, 5 * tolerance);  // smaller than with 0.5 in it
     }
   }
 }

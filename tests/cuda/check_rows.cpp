@@ -9,12 +9,6 @@ namespace {
 
 const std::initializer_list<int64_t> kChannels = {1, 3, 8, 48, 65, 100, 768};
 
-Values plus(const Values &values, double start) {
-  Values sums = values;
-  for (double &value : sums) value += start;
-  return sums;
-}
-
 Tensor filled(int64_t count, double value) { return Tensor(LLMTS_FP32, Values(static_cast<size_t>(count), value)); }
 
 void embedding() {
@@ -26,26 +20,31 @@ void embedding() {
       const Ids tokens(ids);
       const Tensor wte = random.normal(p.weight, V * C), wpe = random.normal(p.weight, maxT * C);
       const Tensor dout = random.normal(p.activation, B * T * C);
-      const Tensor out(p.activation, B * T * C), dwte = filled(V * C, 0.5), dwpe = filled(T * C, 0.5);
+      const Tensor out(p.activation, B * T * C), dwte = filled(V * C, 0.5), dwpe = filled(maxT * C, 0.5);
+      const Tensor stored(LLMTS_FP32, maxT * C);
       succeeds(llmts_embedding_forward(out.data(), out.dtype(), tokens.data(), wte.data(), wte.dtype(), wpe.data(),
                                        wpe.dtype(), B, T, C, V, maxT, position));
-      succeeds(
-          llmts_embedding_backward(dwte.floats(), dwpe.floats(), dout.data(), dout.dtype(), tokens.data(), B, T, C, V));
+      // dwte is added to either way.
+      succeeds(llmts_embedding_backward(dwte.floats(), dwpe.floats(), dout.data(), dout.dtype(), tokens.data(), 1, B, T,
+                                        C, V, maxT));
+      succeeds(llmts_embedding_backward(dwte.floats(), stored.floats(), dout.data(), dout.dtype(), tokens.data(), 0, B,
+                                        T, C, V, maxT));
       const Values W = wte.values(), P = wpe.values(), D = dout.values();
       Values expected(static_cast<size_t>(B * T * C)), token_sums(static_cast<size_t>(V * C)),
-          position_sums(static_cast<size_t>(T * C));
+          position_sums(static_cast<size_t>(maxT * C));
       for (int64_t row = 0; row < B * T; ++row) {
         for (int64_t c = 0; c < C; ++c) {
           const int64_t token = ids[static_cast<size_t>(row)], t = row % T;
           const size_t i = static_cast<size_t>(row * C + c);
           expected[i] = W[static_cast<size_t>(token * C + c)] + P[static_cast<size_t>((position + t) * C + c)];
-          token_sums[static_cast<size_t>(token * C + c)] += D[i];
+          token_sums[static_cast<size_t>(token * C + c)] += 2 * D[i];
           position_sums[static_cast<size_t>(t * C + c)] += D[i];
         }
       }
       expect("out", out, expected, 1e-6);
       expect("dwte", dwte, plus(token_sums, 0.5), 1e-5);
       expect("dwpe", dwpe, plus(position_sums, 0.5), 1e-5);
+      expect("dwpe stored", stored, position_sums, 1e-5);
     }
   }
 }
@@ -66,7 +65,7 @@ void bad_ids() {
   succeeds(llmts_device_synchronize());  // reported once
   const Tensor losses(LLMTS_FP32, B * T);
   succeeds(llmts_classifier(losses.floats(), nullptr, 0, nullptr, out.data(), LLMTS_FP32, wte.data(), LLMTS_FP32,
-                            nullptr, tokens.data(), 1.0f, B * T, C, V, V));
+                            nullptr, tokens.data(), 1.0f, 0, B * T, C, V, V));
   fails(llmts_device_synchronize(), LLMTS_INVALID_ARGUMENT, "is neither -1 nor in the vocabulary of 7");
 }
 
@@ -78,6 +77,7 @@ void layernorm() {
       const Tensor a = random.normal(p.activation, N * C), b = random.normal(p.activation, N * C);
       const Tensor weight = random.normal(p.weight, C), bias = random.normal(p.weight, C);
       const Tensor dout = random.normal(p.activation, N * C), past = random.normal(p.activation, N * C);
+      const Tensor dx_alone(p.activation, N * C), stored(LLMTS_FP32, C), shift_stored(LLMTS_FP32, C);
       const Tensor residual(p.activation, N * C), out(p.activation, N * C), plain(p.activation, N * C);
       const Tensor mean(LLMTS_FP32, N), rstd(LLMTS_FP32, N), dweight = filled(C, 0.5), dbias = filled(C, 0.5);
       const int32_t act = p.activation, par = p.weight;
@@ -112,13 +112,18 @@ void layernorm() {
       expect("residual", residual, sums, 1e-6);
       expect("out", out, y, 1e-4);
       expect("layernorm alone", plain, y, 1e-4);
+      succeeds(llmts_layernorm_backward(dx_alone.data(), act, stored.floats(), shift_stored.floats(), dout.data(), act,
+                                        past.data(), act, residual.data(), act, mean.floats(), rstd.floats(),
+                                        weight.data(), par, 0, N, C));
       // dx takes the place of dresidual.
       succeeds(llmts_layernorm_backward(past.data(), act, dweight.floats(), dbias.floats(), dout.data(), act,
                                         past.data(), act, residual.data(), act, mean.floats(), rstd.floats(),
-                                        weight.data(), par, N, C));
+                                        weight.data(), par, 1, N, C));
       expect("dx", past, dx, C == 1 ? 1e-2 : 1e-4);
       expect("dweight", dweight, dw, 1e-4);
       expect("dbias", dbias, db, 1e-4);
+      expect("dweight stored", stored, plus(dw, -0.5), 1e-4);
+      expect("dbias stored", shift_stored, plus(db, -0.5), 1e-4);
     }
   }
 }

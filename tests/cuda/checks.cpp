@@ -124,6 +124,12 @@ void expect(const std::string &name, const Tensor &actual, const Values &expecte
     give_up(name + " differs by " + std::to_string(std::sqrt(differences / squares)) + " of its norm");
 }
 
+Values plus(const Values &values, double start) {
+  Values sums = values;
+  for (double &value : sums) value += start;
+  return sums;
+}
+
 double gelu(double x) { return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x))); }
 
 double gelu_derivative(double x) {

@@ -76,6 +76,9 @@ void expect(const std::string &name, const Tensor &actual, const Values &expecte
 // Fails the case.
 [[noreturn]] void give_up(const std::string &why);
 
+// Each value, and `start` more.
+Values plus(const Values &values, double start);
+
 double gelu(double x);
 double gelu_derivative(double x);
 

@@ -2,12 +2,19 @@
  * A device with memory of its own: the GPU where LLMTS_TEST_GPU is set (`deno task test:gpu`), else the emulated CUDA
  * library, opened as one. Everything goes through device addresses, uploads and downloads, as on a card.
  */
-import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertMatch,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { join } from "@std/path";
 import { type Device, openDevice } from "../../ffi/device.ts";
 import { KernelError } from "../../ffi/library.ts";
-import { rows } from "../../ffi/tensor.ts";
-import { LlmtsError } from "../../src/errors.ts";
+import { elements, rows } from "../../ffi/tensor.ts";
+import { LlmtsError, UsageError } from "../../src/errors.ts";
 import { generate } from "../../src/generate.ts";
 import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { openDebugState } from "../../src/io/debug_state.ts";
@@ -24,19 +31,25 @@ const CONFIG = { maxT: 32, V: 61, Vp: 64, L: 2, NH: 2, C: 32 };
 const onGpu = Deno.env.get("LLMTS_TEST_GPU") !== undefined;
 const WHERE = onGpu ? "GPU" : "emulated";
 
-async function open(): Promise<Device> {
-  if (onGpu) return openDevice({ device: "cuda" });
+async function open(tf32 = false): Promise<Device> {
+  if (onGpu) return openDevice({ device: "cuda", tf32 });
   await build("llmts_cuda_emulated");
-  return openDevice({ device: "cuda", library: join(EMULATED, "libllmts_cuda_emulated.so") });
+  return openDevice({ device: "cuda", tf32, library: join(EMULATED, "libllmts_cuda_emulated.so") });
 }
 
-/** Losses and norms of five steps on one batch, and tokens generated afterwards. */
-function train(device: Device, precision: Precision, keepMaster = true) {
+/** Asserts that as much is free as before; a card's memory is given out in blocks, and to others too. */
+function assertFree(device: Device, before: number): void {
+  if (onGpu) assert(device.freeMemory() > before - (8 << 20));
+  else assertEquals(device.freeMemory(), before);
+}
+
+/** Losses and norms of some steps on one batch, and tokens generated afterwards. */
+function train(device: Device, precision: Precision, { keepMaster = true, steps: count = 5 } = {}) {
   const model = inPrecision(randomModel(CONFIG, device, 7), precision, keepMaster);
   const trainer = createTrainer(model, { B: 3, T: 19 });
   const ids = Int32Array.from({ length: 3 * 19 }, (_, i) => (i * i + 3) % CONFIG.V);
   const batch = { inputs: ids, targets: ids.map((id, i) => i % 11 === 0 ? -1 : (id * 5 + 1) % CONFIG.V) };
-  const steps = Array.from({ length: 5 }, () => trainer.step(batch, 3e-3));
+  const steps = Array.from({ length: count }, () => trainer.step(batch, 3e-3));
   return { model, steps, tokens: [...generate(model, [5, 6, 7], { tokens: 20, temperature: 0 })] };
 }
 
@@ -87,8 +100,22 @@ for (const precision of ["fp32", "bf16"] as const) {
   });
 }
 
+Deno.test(`a hundred steps on the device lose as they do on the CPU (${WHERE})`, async () => {
+  const device = await open();
+  const [expected, fp32, bf16] = [
+    train(device.host, "fp32", { steps: 100 }),
+    train(device, "fp32", { steps: 100 }),
+    train(device, "bf16", { steps: 100 }),
+  ];
+  expected.steps.forEach(({ loss }, i) => {
+    assertAlmostEquals(fp32.steps[i]!.loss, loss, 1e-3 * loss + 1e-4, `fp32, loss of step ${i}`);
+    assertAlmostEquals(bf16.steps[i]!.loss, loss, 5e-2 * loss + 1e-2, `bf16, loss of step ${i}`);
+  });
+  assert(expected.steps[99]!.loss < expected.steps[0]!.loss / 4);
+});
+
 Deno.test(`training in bf16 without master weights learns too (${WHERE})`, async () => {
-  const { steps } = train(await open(), "bf16", false);
+  const { steps } = train(await open(), "bf16", { keepMaster: false });
   assert(steps[4]!.loss < steps[0]!.loss - 0.02);
 });
 
@@ -116,9 +143,79 @@ Deno.test(`a token outside the vocabulary is named when results are read (${WHER
   const [out, tokens] = [device.tensor("fp32", [1, 2, 4]), device.tensor("int32", [1, 2])];
   device.write(tokens, Int32Array.of(3, 900));
   device.ops.embedding(out, tokens, device.tensor("fp32", [8, 4]), device.tensor("fp32", [2, 4]), 8);
-  const error = assertThrows(() => device.read(out), KernelError, "token 900 at row 1");
+  const error = assertThrows(
+    () => device.read(out),
+    KernelError,
+    "an embedding before this call: token 900 at row 1",
+  );
   assertEquals(error.status, 1);
   device.read(out); // reported once
+});
+
+Deno.test(`what is allocated temporarily is free at once, and can't be used then (${WHERE})`, async () => {
+  const device = await open();
+  const before = device.freeMemory();
+  let tensor;
+  {
+    using memory = device.temporary();
+    tensor = memory.tensor("fp32", [4 << 20]);
+    assert(device.freeMemory() <= before - (16 << 20));
+    assertEquals(device.read(tensor).length, 4 << 20);
+  }
+  assertFree(device, before);
+  assertThrows(() => device.read(tensor), TypeError, "that were freed");
+});
+
+Deno.test(`generate() leaves no memory behind (${WHERE})`, async () => {
+  const device = await open();
+  const model = randomModel(CONFIG, device, 7);
+  const generated = () => [...generate(model, [5, 6, 7], { tokens: 40, temperature: 0 })];
+  const first = generated(); // with it the library's scratch has grown to what it needs
+  const before = device.freeMemory();
+  assertEquals(generated(), first);
+  for (const _ of generate(model, [1], { tokens: 9 })) break; // a generator that is left early
+  assertFree(device, before);
+});
+
+Deno.test(`products round their factors to TF32 where they may (${WHERE})`, async () => {
+  const sizes = [64, 96, 128] as const;
+  const product = (device: Device): Float32Array => {
+    const [N, C, OC] = sizes;
+    const [x, weight, out] = [[N, C], [OC, C], [N, OC]].map((shape) => device.tensor("fp32", shape));
+    for (const [seed, tensor] of [x!, weight!].entries()) {
+      device.write(
+        tensor,
+        Float32Array.from({ length: elements(tensor.shape) }, (_, i) => Math.sin(i + seed)),
+      );
+    }
+    device.ops.matmul(out!, x!, weight!, null);
+    return device.read(out!);
+  };
+  const exact = product(await open());
+  const rounding = await open(true);
+  assert(rounding.info().features.includes("TF32"));
+  const rounded = product(rounding);
+  const again = await open();
+  assert(!again.info().features.includes("TF32"));
+  assertEquals(product(again), exact);
+  const errors = exact.map((value, i) => Math.abs(value - rounded[i]!));
+  const largest = errors.reduce((most, error) => Math.max(most, error), 0);
+  assert(largest > 1e-5 && largest < 5e-2, `${largest}`);
+  assertThrows(() => openDevice({ device: "cpu", tf32: true }), UsageError, "TF32");
+});
+
+Deno.test(`an op whose scratch the device does not have says what to lower (${WHERE})`, async () => {
+  const device = await open();
+  using memory = device.temporary();
+  const [out, x, weight] = [[64, 64], [64, 64], [64, 64]].map((shape) => memory.tensor("fp32", shape));
+  device.library.call("llmts_shutdown", {});
+  memory.allocate(device.freeMemory() - (8 << 20)); // less than a product's workspace is left
+  const error = assertThrows(() => device.ops.matmul(out!, x!, weight!, null), KernelError);
+  assertMatch(
+    error.message,
+    /out of memory.* \d+ bytes could not be allocated on the GPU, \d+ of its \d+ are free/,
+  );
+  assertStringIncludes(error.hint ?? "", "--batch-size");
 });
 
 Deno.test(`memory that the device does not have is named (${WHERE})`, async () => {

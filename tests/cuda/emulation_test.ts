@@ -37,7 +37,8 @@ for (const [sanitizer, name] of [["address", "AddressSanitizer, UBSan"], ["threa
 for (const seed of ["0", "3"]) {
   Deno.test(`ops and whole models agree with PyTorch on CUDA kernels, seed ${seed} (emulated)`, async () => {
     await build("llmts_cuda_emulated");
-    const tests = ["tests/ffi/ops_test.ts", "tests/ffi/large_shapes_test.ts", "tests/model_test.ts"];
+    const names = ["ffi/accumulate", "ffi/ops", "ffi/large_shapes", "model"];
+    const tests = names.map((name) => `tests/${name}_test.ts`);
     const output = await succeed(Deno.execPath(), ["test", "--allow-all", "--no-check", ...tests], {
       LLMTS_TEST_LIBRARY: join(EMULATED, "libllmts_cuda_emulated.so"),
       LLMTS_EMULATION_SEED: seed,

@@ -24,7 +24,7 @@ export function mirrored(gpu: Device): Device {
         const bytes = hostBytes(parameter);
         const address = new BigUint64Array(1);
         callDevice("llmts_device_alloc", {}, address, BigInt(bytes.byteLength));
-        const copy = { ...parameter, memory: deviceMemory({}, address[0]!, bytes.byteLength) };
+        const copy = { ...parameter, memory: deviceMemory({ freed: false }, address[0]!, bytes.byteLength) };
         callDevice("llmts_device_upload", {}, copy.memory, bytes, BigInt(bytes.byteLength));
         copies.set(parameter, copy);
         return copy;
@@ -38,7 +38,15 @@ export function mirrored(gpu: Device): Device {
       return result;
     },
   });
-  return { ...gpu.host, kind: "cuda", library: gpu.library, ops, info: gpu.info };
+  const device: Device = {
+    ...gpu.host,
+    kind: "cuda",
+    library: gpu.library,
+    ops,
+    info: gpu.info,
+    temporary: () => ({ ...device, [Symbol.dispose]: () => {} }),
+  };
+  return device;
 }
 
 function isTensor(parameter: unknown): parameter is Tensor {

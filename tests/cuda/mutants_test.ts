@@ -98,7 +98,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: "a missing accumulation over blocks",
     file: "kernels/cuda/columns.cu",
-    from: "out[column] += sum;",
+    from: "out[column] = accumulate ? out[column] + sum : sum;",
     to: "out[column] = sum;",
     unit: "kernels/cuda/columns.cu",
     check: "layernorm",
@@ -111,6 +111,15 @@ const MUTANTS: readonly Mutant[] = [
     to: "        Out<float>(dweight, false).store(c, sum_weight);\n",
     unit: "kernels/cuda/layernorm.cu",
     check: "layernorm",
+    report: WRONG,
+  },
+  {
+    name: "an accumulation where the first micro-step stores",
+    file: "kernels/cuda/embedding.cu",
+    from: "  if (accumulate)\n    add(dwpe, index, sum);",
+    to: "  if (accumulate || index > 0)\n    add(dwpe, index, sum);",
+    unit: "kernels/cuda/embedding.cu",
+    check: "embedding",
     report: WRONG,
   },
   {

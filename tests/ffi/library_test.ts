@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
-import { KernelError, loadLibrary } from "../../ffi/library.ts";
+import { KernelError, loadLibrary, runnableVariants } from "../../ffi/library.ts";
 import { int32, rows } from "../../ffi/tensor.ts";
 import { LlmtsError, UsageError } from "../../src/errors.ts";
 
@@ -68,16 +68,19 @@ Deno.test("loadLibrary() says which library can't be loaded and why", () => {
 });
 
 Deno.test("loadLibrary() takes the best variant this machine runs, or the one LLMTS_CPU_VARIANT names", () => {
-  const { level } = loadLibrary().info();
-  if (Deno.build.arch === "x86_64") {
-    assert(level >= 1 && level <= 4);
-    assertEquals(loadLibrary().info().variant, `x86-64-v${Math.max(2, level)}`);
-  } else {
-    assertEquals(level, 0);
-  }
-  for (const variant of [2, 3, 4].filter((variant) => variant <= level)) {
-    withEnvironment({ LLMTS_CPU_VARIANT: `v${variant}` }, () => {
-      assertEquals(loadLibrary().info().variant, `x86-64-v${variant}`);
+  const info = loadLibrary().info();
+  if (Deno.build.arch !== "x86_64") assertEquals([info.level, runnableVariants(info)], [0, ["v2"]]);
+  const libraries: Record<string, string> = {
+    v2: Deno.build.arch === "x86_64" ? "x86-64-v2" : info.variant,
+    v3: "x86-64-v3",
+    v4: "x86-64-v4",
+    bf16: "avx512-bf16",
+    amx: "amx",
+  };
+  assertEquals(info.variant, libraries[runnableVariants(info).at(-1)!]);
+  for (const variant of runnableVariants(info)) {
+    withEnvironment({ LLMTS_CPU_VARIANT: variant }, () => {
+      assertEquals(loadLibrary().info().variant, libraries[variant]);
     });
   }
   for (const wrong of ["v5", "avx2", ""]) {
@@ -85,6 +88,18 @@ Deno.test("loadLibrary() takes the best variant this machine runs, or the one LL
       assertThrows(() => loadLibrary(), UsageError, `LLMTS_CPU_VARIANT is "${wrong}"`);
     });
   }
+});
+
+Deno.test("runnableVariants() are those whose level and features a machine has, the best last", () => {
+  const machine = { device: "", variant: "", threads: 1 };
+  const amx = ["avx512_bf16", "avx512_vnni", "amx_bf16"];
+  const variants = (level: number, features: string[]) => runnableVariants({ ...machine, level, features });
+  assertEquals(variants(0, ["neon"]), ["v2"]);
+  assertEquals(variants(1, []), ["v2"]);
+  assertEquals(variants(3, []), ["v2", "v3"]);
+  assertEquals(variants(4, ["avx512_bf16"]), ["v2", "v3", "v4"]);
+  assertEquals(variants(4, amx.slice(0, 2)), ["v2", "v3", "v4", "bf16"]);
+  assertEquals(variants(4, amx), ["v2", "v3", "v4", "bf16", "amx"]);
 });
 
 Deno.test("openDevice() sets the number of threads", () => {

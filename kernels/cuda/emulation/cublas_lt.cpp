@@ -17,6 +17,7 @@ struct PreferenceImpl {
 };
 
 struct DescriptionImpl {
+  ComputeType compute = kComputeFp32;
   Operation a = kAsIs, b = kAsIs;
   Epilogue epilogue = kDefault;
   const void *bias = nullptr;
@@ -65,8 +66,20 @@ Status destroy(T *object) {
   return kSuccess;
 }
 
-Status description_create(Description *description, ComputeType, DataType scale) {
-  return scale == kFp32 ? make(description) : kInvalidValue;
+Status description_create(Description *description, ComputeType compute, DataType scale) {
+  if (scale != kFp32) return kInvalidValue;
+  make(description);
+  (*description)->compute = compute;
+  return kSuccess;
+}
+
+// To 10 bits of mantissa, as a tensor core reads fp32 for TF32.
+float round_to_tf32(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = (bits + 0x1000) & ~uint32_t{0x1fff};
+  std::memcpy(&value, &bits, sizeof bits);
+  return value;
 }
 
 template <class T>
@@ -158,6 +171,10 @@ Status matmul(Handle, Description d, const void *alpha, const void *a, Layout a_
     for (int64_t k = 0; k < depth; ++k)
       right[static_cast<size_t>(j * depth + k)] =
           read(b, b_layout->type, d->b == kAsIs ? j * b_layout->stride + k : k * b_layout->stride + j);
+  if (d->compute == kComputeTf32) {
+    for (std::vector<float> *const factor : {&left, &right})
+      for (float &value : *factor) value = round_to_tf32(value);
+  }
   const bool biased = d->epilogue == kBias || d->epilogue == kGeluBias || d->epilogue == kGeluAuxBias;
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t i = 0; i < m; ++i) {
