@@ -39,7 +39,13 @@ export { type DType, float32, type Tensor } from "./ffi/tensor.ts";
 export { type AdamW } from "./src/adamw.ts";
 export { END_OF_TEXT, type GPT2Config, presetConfig, PRESETS } from "./src/config.ts";
 export { FileError, LlmtsError, UsageError } from "./src/errors.ts";
-export { createDecoder, type Decoder, generate, type GenerateOptions } from "./src/generate.ts";
+export {
+  createDecoder,
+  type Decoder,
+  generate,
+  generateBatch,
+  type GenerateOptions,
+} from "./src/generate.ts";
 export { newestCheckpoint, readCheckpoint, writeCheckpoint } from "./src/io/checkpoint.ts";
 export {
   type DebugState,
@@ -55,7 +61,14 @@ export { loadModel, modelConfig, randomModel } from "./src/load.ts";
 export { type MemoryPlan, memoryPlan } from "./src/memory.ts";
 export { type Model, type Precision } from "./src/model.ts";
 export { parameterCount, type Parameters } from "./src/parameters.ts";
+export { quantize } from "./src/quantize.ts";
 export { sampleToken, type SamplingOptions } from "./src/sampler.ts";
-export { createTrainer, type StepResult, type Trainer, type TrainerOptions } from "./src/trainer.ts";
+export {
+  createTrainer,
+  type OutlierWindows,
+  type StepResult,
+  type Trainer,
+  type TrainerOptions,
+} from "./src/trainer.ts";
 export { type Verification, verify, type VerifyOptions } from "./src/verify.ts";
 export { type ExpectedLosses, findExpectedLosses } from "./src/verify/expected_losses.ts";

@@ -10,8 +10,12 @@ import { print } from "./output.ts";
 /** A command as its file declares it. */
 export interface CommandDefinition<T extends FlagTable> extends CommandHelp {
   readonly flags: T;
-  /** Does the work and returns the exit code. */
-  run(values: FlagValues<T>, positionals: readonly string[]): Promise<number> | number;
+  /** Does the work and returns the exit code. `given` names the flags that are not there by default. */
+  run(
+    values: FlagValues<T>,
+    positionals: readonly string[],
+    given: ReadonlySet<keyof T>,
+  ): Promise<number> | number;
 }
 
 /** A command ready to be called with arguments. */
@@ -35,7 +39,7 @@ export function defineCommand<const T extends FlagTable>(definition: CommandDefi
         return 0;
       }
       const parsed = parseFlags({ usage: `llmts ${name}`, flags, positionals }, args);
-      return await definition.run(parsed.values, parsed.positionals);
+      return await definition.run(parsed.values, parsed.positionals, parsed.given);
     },
   };
 }

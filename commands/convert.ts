@@ -75,7 +75,7 @@ export const command = defineCommand({
     const { config, stored } = modelHeader(source);
     const memory = memoryPlan(config, { B: 1, T: 1, training: false });
     checkMemory(memory, undefined, "the whole model is read: close other programs");
-    const model = loadModel(source, openDevice());
+    const model = loadModel(source, openDevice({ device: "cpu" })); // nothing to compute
     const written = precision ?? stored;
     await writer(to)(to, model, written);
     const { L, NH, C, V, maxT } = config;

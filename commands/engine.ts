@@ -37,6 +37,11 @@ export const ENGINE_FLAGS = {
     description: "number format of weights and activations",
     group: "Machine",
   },
+  tf32: {
+    type: "boolean",
+    description: "let a GPU round the factors of fp32 products to 10 bits of mantissa: faster, less exact",
+    group: "Machine",
+  },
   library: {
     type: "path",
     value: "FILE",
@@ -52,9 +57,9 @@ export const ENGINE_FLAGS = {
  * @throws {LlmtsError} there is no kernel library, or no such device
  */
 export function openEngine(
-  { threads, device, library }: Omit<FlagValues<typeof ENGINE_FLAGS>, "precision">,
+  { threads, device, library, tf32 }: Omit<FlagValues<typeof ENGINE_FLAGS>, "precision">,
 ): Device {
-  return openDevice({ device, threads, library });
+  return openDevice({ device, threads, library, tf32 });
 }
 
 /**

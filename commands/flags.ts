@@ -10,6 +10,8 @@
 import { parseArgs } from "node:util";
 import { closestString } from "@std/text/closest-string";
 import { UsageError } from "../src/errors.ts";
+import { readConfig } from "./config_file.ts";
+import { expectation, valueOfText } from "./flag_value.ts";
 
 interface FlagBase {
   /** One line for the help, without the default. */
@@ -31,9 +33,9 @@ export interface NumberFlag extends FlagBase {
   readonly default?: number;
 }
 
-/** Text: a `string` may be empty, a `path` may not. */
+/** Text: a `string` may be empty, a `path` may not. A `config` is the path of a file of flags, see config_file.ts. */
 export interface TextFlag extends FlagBase {
-  readonly type: "string" | "path";
+  readonly type: "string" | "path" | "config";
   readonly value: string;
   readonly default?: string;
 }
@@ -107,12 +109,16 @@ export function wantsHelp(args: readonly string[]): boolean {
  * Parses a command's arguments strictly: `--flag value` and `--flag=value`, each flag at most once; after `--` only
  * positional arguments. A value that starts with a dash is taken as it is unless it is a flag of the command.
  *
+ * A flag of type `config` names a file whose values hold for the flags that are not among the arguments.
+ *
+ * @returns the values, and the properties of the flags that are not there by default
  * @throws {UsageError} naming the flag
+ * @throws {FileError} the config file can't be read, or has a value or a name that the command line couldn't have
  */
 export function parseFlags<T extends FlagTable>(
   spec: FlagSpec<T>,
   args: readonly string[],
-): { values: FlagValues<T>; positionals: string[] } {
+): { values: FlagValues<T>; positionals: string[]; given: ReadonlySet<keyof T> } {
   const table: FlagTable = { ...spec.flags, ...COMMON_FLAGS };
   const properties = new Map(Object.keys(table).map((property) => [flagName(property), property]));
   const values: Record<string, string | number | boolean | undefined> = {};
@@ -151,10 +157,16 @@ export function parseFlags<T extends FlagTable>(
   }
   checkPositionals(spec, positionals);
   for (const [property, flag] of Object.entries(spec.flags)) {
+    const file = values[property];
+    if (flag.type !== "config" || typeof file !== "string") continue;
+    for (const [name, value] of readConfig(file, spec.flags)) values[name] ??= value;
+  }
+  const given = new Set<keyof T>(Object.keys(values));
+  for (const [property, flag] of Object.entries(spec.flags)) {
     values[property] ??= flag.type === "boolean" ? false : flag.default;
   }
   // The loops above have given every property of the table the type its flag declares.
-  return { values: values as FlagValues<T>, positionals };
+  return { values: values as FlagValues<T>, positionals, given };
 }
 
 /** Name of a flag's value in the help: `N`, `FILE`, `auto|cpu`. Empty for a boolean. */
@@ -186,64 +198,13 @@ function tokenize(table: FlagTable, args: readonly string[]): readonly Token[] {
 }
 
 function parseValue(name: string, flag: Exclude<Flag, BooleanFlag>, text: string): string | number {
-  const value = parseText(flag, text);
+  const value = valueOfText(flag, text);
   if (value === undefined) {
     throw new UsageError(`${name} is "${text}", expected ${expectation(flag)}`, {
       hint: `expected ${name} ${valueName(flag)}`,
     });
   }
   return value;
-}
-
-/** The value of the flag that the text spells, undefined where it spells none. */
-function parseText(flag: Exclude<Flag, BooleanFlag>, text: string): string | number | undefined {
-  switch (flag.type) {
-    case "integer":
-    case "number":
-      return parseNumber(flag, text);
-    case "choice":
-      return flag.choices.includes(text) ? text : undefined;
-    case "path":
-      return text === "" ? undefined : text;
-    case "string":
-      return text;
-  }
-}
-
-/** The number that the whole text spells and the flag allows, else undefined. */
-function parseNumber(flag: NumberFlag, text: string): number | undefined {
-  const pattern = flag.type === "integer" ? /^[+-]?\d+$/ : /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
-  const value = pattern.test(text) ? Number(text) : NaN;
-  if (flag.type === "integer" && !Number.isSafeInteger(value)) return undefined;
-  if (!Number.isFinite(value) || value < (flag.min ?? -Infinity) || value > (flag.max ?? Infinity)) {
-    return undefined;
-  }
-  return flag.above !== undefined && value <= flag.above ? undefined : value;
-}
-
-function expectation(flag: Exclude<Flag, BooleanFlag>): string {
-  switch (flag.type) {
-    case "integer":
-      return withBounds("a whole number", flag);
-    case "number":
-      return withBounds("a number", flag);
-    case "choice":
-      return `one of ${flag.choices.join(", ")}`;
-    case "path":
-      return "a path";
-    case "string":
-      return "text";
-  }
-}
-
-function withBounds(kind: string, { min, above, max }: NumberFlag): string {
-  if (min !== undefined && max !== undefined) return `${kind} from ${min} to ${max}`;
-  const bounds = [
-    ...(min === undefined ? [] : [`of at least ${min}`]),
-    ...(above === undefined ? [] : [`above ${above}`]),
-    ...(max === undefined ? [] : [`of at most ${max}`]),
-  ];
-  return [kind, ...(bounds.length === 0 ? [] : [bounds.join(" and ")])].join(" ");
 }
 
 function unknownFlag(usage: string, argument: string, known: ReadonlyMap<string, string>): UsageError {

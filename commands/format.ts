@@ -22,3 +22,16 @@ export function formatRate(tokens: number, milliseconds: number): string {
   const rate = 1000 * tokens / milliseconds;
   return `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`;
 }
+
+/** `412300000000` FLOP/s are `412.3 GFLOP/s`. */
+export function formatUnits(value: number, unit: string): string {
+  const prefixes = ["", "k", "M", "G", "T", "P", "E"];
+  const power = prefixes.findLastIndex((_, i) => value >= 1000 ** i);
+  return `${(value / 1000 ** Math.max(0, power)).toFixed(1)} ${prefixes[Math.max(0, power)]}${unit}`;
+}
+
+/** Rows of a label and a text as lines, the texts below each other. */
+export function alignRows(rows: readonly (readonly [label: string, text: string])[]): string[] {
+  const width = Math.max(...rows.map(([label]) => label.length));
+  return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}`);
+}

@@ -54,29 +54,35 @@ export function openText(terminal: boolean = Deno.stdout.isTerminal(), write = p
 /** Lines of a log, and a progress line among them. */
 export interface Log {
   line(text: string): void;
-  /** On a terminal takes the place of the progress line before it; elsewhere a line like any other. */
+  /** On a terminal takes the place of the progress line before it, cut to {@linkcode Log.columns}; elsewhere a line like
+   * any other. */
   progress(text: string): void;
+  /** The longest progress line that there is room for now; infinite where it is a line like any other. */
+  columns(): number;
   /** Ends an open progress line, so that other output starts on a line of its own. */
   end(): void;
 }
 
-/** A log on stdout. `columns` is the width of the terminal, or undefined where stdout is none. */
-export function openLog(columns: number | undefined = terminalColumns(), write = print): Log {
+/** A log on stdout. `width` gives the terminal's columns, which may change, or undefined where stdout is none. */
+export function openLog(width: () => number | undefined = terminalColumns, write = print): Log {
   let open = false;
+  // One column stays free: a full line would wrap and leave itself behind.
+  const columns = (): number => (width() ?? Infinity) - 1;
   const end = (): void => {
     if (open) write("\n");
     open = false;
   };
   return {
     end,
+    columns,
     line(text): void {
       end();
       write(`${text}\n`);
     },
     progress(text): void {
-      if (columns === undefined) return write(`${text}\n`);
-      // One column stays free: a full line would wrap and leave itself behind.
-      write(`\r${text.slice(0, columns - 1)}\x1b[K`);
+      const room = columns();
+      if (room === Infinity) return write(`${text}\n`);
+      write(`\r${text.slice(0, room)}\x1b[K`);
       open = true;
     },
   };

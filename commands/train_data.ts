@@ -3,21 +3,27 @@
  *
  * @module
  */
-import { resolve } from "@std/path";
-import { LlmtsError } from "../src/errors.ts";
+import { FileError, LlmtsError } from "../src/errors.ts";
 import { corpusPaths } from "../src/data/corpus.ts";
 import { TINY_SHAKESPEARE, writeTinyShakespeare } from "../src/data/tinyshakespeare.ts";
 import { assetPath } from "../src/io/assets.ts";
 import { exists } from "../src/io/files.ts";
+import { commonFile, findShards } from "../src/io/shards.ts";
 import { gpt2Tokenizer } from "../src/io/tokenizer.ts";
 
 /** Token files to train on. */
 export interface TrainingData {
-  readonly train: string;
-  /** Undefined: there is nothing to validate on. */
-  readonly val: string | undefined;
+  readonly train: readonly string[];
+  /** Empty: there is nothing to validate on. */
+  readonly val: readonly string[];
   /** One line on where they come from, where that isn't what the flags say. */
   readonly note: string | undefined;
+}
+
+/** What `--data` and `--val-data` say; a list, as a checkpoint has it, is of files. */
+export interface DataFlags {
+  readonly data: string | readonly string[] | undefined;
+  readonly valData: string | readonly string[] | undefined;
 }
 
 /** Folder that tiny Shakespeare is looked for in, and downloaded to. */
@@ -29,29 +35,55 @@ const DOWNLOAD_TIMEOUT_MS = 5000;
 
 /**
  * The files to use. Without `data`: tiny Shakespeare, which is downloaded if need be; without a network, the built-in
- * corpus. Without `valData`: the file beside the training data that is named alike, with `val` for `train`.
+ * corpus. Without `valData`: what is beside the training data and named alike, with `val` for `train`.
+ *
+ * @throws {FileError} a pattern stands for no file
  */
-export async function chooseData(
-  { data, valData }: { data: string | undefined; valData: string | undefined },
-): Promise<TrainingData> {
+export async function chooseData({ data, valData }: DataFlags): Promise<TrainingData> {
   if (data === undefined) {
     const chosen = await defaultData();
-    return { ...chosen, val: valData ?? chosen.val };
+    return valData === undefined ? chosen : { ...chosen, val: dataFiles(valData) };
   }
+  const train = dataFiles(data);
   if (valData !== undefined) {
-    const same = resolve(valData) === resolve(data);
-    return { train: data, val: valData, note: same ? "validation uses the training data" : undefined };
+    const val = dataFiles(valData);
+    const missing = [...train, ...val].find((path) => !exists(path)); // is reported when it is opened
+    const common = missing === undefined ? commonFile(train, val) : undefined;
+    return { train, val, note: common && `validation uses training data: ${common}` };
   }
-  const val = data.replace(/(.*)train(?=[^/\\]*$)/s, "$1val");
-  if (val !== data && exists(val)) return { train: data, val, note: `validation data: ${val}` };
-  return { train: data, val: undefined, note: "no validation: there is no --val-data" };
+  const beside = typeof data === "string" ? valBeside(data) : [];
+  return {
+    train,
+    val: beside,
+    note: beside.length > 0
+      ? `validation data: ${beside.join(", ")}`
+      : "no validation: there is no --val-data",
+  };
+}
+
+/** The files that a flag's value stands for: a file, a pattern, or a list of them with commas between. */
+export function dataFiles(names: string | readonly string[]): string[] {
+  if (typeof names !== "string") return [...names];
+  return findShards(exists(names) ? [names] : names.split(","));
+}
+
+/** The files by the name or pattern of training data with `val` for `train`, where there are any. */
+function valBeside(data: string): string[] {
+  const name = data.replace(/(.*)train(?=[^/\\]*$)/s, "$1val");
+  if (name === data) return [];
+  try {
+    return findShards([name]).filter(exists);
+  } catch (error) {
+    if (error instanceof FileError) return [];
+    throw error;
+  }
 }
 
 async function defaultData(): Promise<TrainingData> {
   for (const folder of [DATA_FOLDER, "."]) {
     const paths = corpusPaths(folder, TINY_SHAKESPEARE);
     if (exists(paths.train) && exists(paths.val)) {
-      return { ...paths, note: `data: tiny Shakespeare, ${paths.train}` };
+      return { train: [paths.train], val: [paths.val], note: `data: tiny Shakespeare, ${paths.train}` };
     }
   }
   try {
@@ -60,12 +92,12 @@ async function defaultData(): Promise<TrainingData> {
       tokenizer: await gpt2Tokenizer(),
       timeoutMs: DOWNLOAD_TIMEOUT_MS,
     });
-    return { train, val, note: `data: tiny Shakespeare, downloaded to ${train}` };
+    return { train: [train], val: [val], note: `data: tiny Shakespeare, downloaded to ${train}` };
   } catch (error) {
     if (!(error instanceof LlmtsError)) throw error;
     return {
-      train: assetPath(BUILT_IN.train),
-      val: assetPath(BUILT_IN.val),
+      train: [assetPath(BUILT_IN.train)],
+      val: [assetPath(BUILT_IN.val)],
       note:
         `data: the built-in corpus, ${BUILT_IN.title}; tiny Shakespeare isn't here and can't be downloaded`,
     };

@@ -73,15 +73,15 @@ export const command = defineCommand({
     const { config, stored } = modelHeader(source);
     using state = openDebugState(flags.state ?? statePath(source), config, HINT);
     const expected = findExpectedLosses(state, config);
-    for (const precision of CHOICES[flags.precision]) {
-      checkMemory(memoryPlan(config, { ...state, precision }), undefined, "close other programs");
-    }
     const device = openEngine(flags);
+    for (const precision of CHOICES[flags.precision]) {
+      checkMemory(memoryPlan(config, { ...state, precision }), device.freeMemory(), "close other programs");
+    }
 
     printHead(source, config, state, device);
     let okay = checkBytes(state, expected);
     for (const precision of CHOICES[flags.precision]) {
-      if (runPrecision(source, device, precision, state, expected)) continue;
+      if (runPrecision(source, device, { precision, tf32: flags.tf32 }, state, expected)) continue;
       okay = false;
       if (stored === "bf16") {
         print("The model's file is in bf16: a state of the unrounded weights is another's\n");
@@ -132,13 +132,15 @@ function checkBytes(state: DebugState, expected: ExpectedLosses | undefined): bo
 function runPrecision(
   source: string,
   device: Device,
-  precision: Precision,
+  { precision, tf32 }: { precision: Precision; tf32: boolean },
   state: DebugState,
   expected: ExpectedLosses | undefined,
 ): boolean {
   print(`\n${precision}\n${CHECK_HEAD}\n`);
-  const { okay, findings } = verify(loadModel(source, device, { precision }), state, {
+  using memory = device.temporary(); // the next precision needs as much
+  const { okay, findings } = verify(loadModel(source, memory, { precision }), state, {
     expected,
+    rounded: tf32,
     onCheck: (check) => print(`${checkLine(check)}\n`),
     onStep: (check) => print(`${check.step === 0 ? `\n${STEP_HEAD}\n` : ""}${stepLine(check)}\n`),
   });

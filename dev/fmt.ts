@@ -35,7 +35,7 @@ if (import.meta.main) {
     Deno.exit(2);
   }
   const text = await succeeds(Deno.execPath(), ["fmt", ...(check ? ["--check"] : [])]);
-  const sources = [...await nativeSources("kernels"), ...await nativeSources("tests")];
+  const sources = (await Promise.all(["kernels", "tests", "bench"].map(nativeSources))).flat();
   const native = await succeeds("clang-format", [
     ...(check ? ["--dry-run", "--Werror"] : ["-i"]),
     ...sources,

@@ -1,18 +1,24 @@
 /**
- * Training: a batch goes forward, backward, and into the optimizer.
+ * Training: batches go forward and backward, and the sum of their gradients into the optimizer.
  *
  * @module
  */
-import { type ActivationOptions, allocateActivationGradients, allocateActivations } from "./activations.ts";
+import {
+  type ActivationOptions,
+  allocateActivationGradients,
+  allocateActivations,
+  type RecomputeLevel,
+} from "./activations.ts";
 import { type AdamW, ADAMW_DEFAULTS, createAdamW } from "./adamw.ts";
 import { LlmtsError } from "./errors.ts";
 import type { Batch } from "./io/loader.ts";
 import { backward, countTargets, forward, loss, type Model } from "./model.ts";
+import { createOutlierDetector, type OutlierState } from "./outliers.ts";
 import { allocateParameters, type Parameters } from "./parameters.ts";
 
 /** What {@linkcode createTrainer} takes. */
 export interface TrainerOptions {
-  /** Sequences in a batch. */
+  /** Sequences in a batch: what goes forward and backward at a time. */
   readonly B: number;
   /** Tokens in a sequence, at most the model's maxT. */
   readonly T: number;
@@ -22,14 +28,33 @@ export interface TrainerOptions {
   readonly weightDecay?: number;
   /** Seed of the stochastic rounding of bf16 parameters without a master copy. Default 0. */
   readonly roundingSeed?: number;
+  /** Skip updates whose loss has a z-score above this among the last 128 losses. 0: none. Default 0. */
+  readonly skipLossZ?: number;
+  /** As `skipLossZ`, of the norm of the gradients. */
+  readonly skipGradZ?: number;
+  /** What backward computes again in place of keeping it. Default none. */
+  readonly recompute?: RecomputeLevel;
+  /** The losses and norms that a run goes on from. Default: none. */
+  readonly windows?: OutlierWindows;
+}
+
+/** What the outlier detectors remember. */
+export interface OutlierWindows {
+  readonly losses: OutlierState;
+  readonly norms: OutlierState;
 }
 
 /** What a step did. */
 export interface StepResult {
-  /** Mean loss of the batch before the update, in nats. */
+  /** Mean loss of the step's positions before the update, in nats. */
   readonly loss: number;
   /** Norm of the gradients before clipping. */
   readonly gradNorm: number;
+  /** Z-scores of both among the last 128; NaN until there are so many. */
+  readonly lossZ: number;
+  readonly gradZ: number;
+  /** Whether the update was left out, as an outlier. */
+  readonly skipped: boolean;
 }
 
 /** See the module. */
@@ -37,8 +62,18 @@ export interface Trainer {
   readonly model: Model;
   readonly gradients: Parameters;
   readonly optimizer: AdamW;
-  /** Learns from one batch. @throws {LlmtsError} the loss or the gradients are not finite; the model is as before */
-  step(batch: Batch, learningRate: number): StepResult;
+  /**
+   * One update. The gradients of several batches are added up (gradient accumulation) and each position counts alike, so
+   * that loss and gradients are those of one batch of them all.
+   *
+   * @param batches one, or several of which each may reuse the arrays of the one before
+   * @throws {LlmtsError} the loss or the gradients are not finite; the model is as before
+   */
+  step(batches: Batch | Iterable<Batch>, learningRate: number): StepResult;
+  /** As `step`, and yields between batches, so that a caller can see to other things. */
+  microSteps(batches: Batch | Iterable<Batch>, learningRate: number): Generator<void, StepResult>;
+  /** A copy of what the outlier detectors remember. */
+  windows(): OutlierWindows;
   /** The mean loss over batches, each position that counts alike, and how many those are. Changes nothing. */
   evaluate(batches: Iterable<Batch>): { loss: number; tokens: number };
 }
@@ -49,42 +84,61 @@ export interface Trainer {
  * @throws {LlmtsError} T is above the model's maxT, or there is not enough memory
  */
 export function createTrainer(model: Model, options: TrainerOptions): Trainer {
-  const { B, T, gradClip = 1, weightDecay = 0, roundingSeed = 0 } = options;
+  const { B, T, gradClip = 1, weightDecay = 0, roundingSeed = 0, skipLossZ = 0, skipGradZ = 0 } = options;
   const { config, device, precision } = model;
   if (T > config.maxT) {
     throw new LlmtsError(`Sequences of ${T} tokens are longer than the model's ${config.maxT} positions`, {
       hint: `--seq-len ${config.maxT} is the most this model takes`,
     });
   }
-  const shape: ActivationOptions = { B, T, precision, training: true };
+  const shape: ActivationOptions = { B, T, precision, training: true, recompute: options.recompute };
   const activations = allocateActivations(config, device, shape);
   const activationGradients = allocateActivationGradients(config, device, shape);
   const gradients = allocateParameters(config, device, "fp32");
   const optimizer = createAdamW(model);
   const tokens = device.tensor("int32", [B, T]);
   const targets = device.tensor("int32", [B, T]);
+  const losses = createOutlierDetector(options.windows?.losses);
+  const norms = createOutlierDetector(options.windows?.norms);
 
   function take(batch: Batch): void {
     device.write(tokens, batch.inputs);
     device.write(targets, batch.targets);
   }
 
-  return {
-    model,
-    gradients,
-    optimizer,
-
-    step(batch, learningRate): StepResult {
+  function* microSteps(
+    batches: Batch | Iterable<Batch>,
+    learningRate: number,
+  ): Generator<void, StepResult> {
+    const counted = countedBatches(batches);
+    const total = counted.reduce((sum, { count }) => sum + count, 0);
+    let loss = 0;
+    for (const [i, { batch, count }] of counted.entries()) {
+      if (i > 0) yield;
       take(batch);
-      device.ops.zero(gradients.flat);
       forward(model, activations, tokens);
-      const loss = backward(model, activations, activationGradients, gradients, tokens, targets);
-      const gradNorm = device.ops.globalNorm(gradients.flat);
-      if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-        throw new LlmtsError(`The loss is ${loss} and the gradient norm ${gradNorm}: training has diverged`, {
-          hint: `lower --learning-rate (it was ${learningRate})`,
-        });
-      }
+      const mean = backward(model, activations, activationGradients, gradients, tokens, targets, {
+        scale: 1 / total,
+        accumulate: i > 0,
+      });
+      loss += mean * (count / total);
+    }
+    return update(loss, learningRate);
+  }
+
+  /** Applies the gradients, unless they or their loss stand out. */
+  function update(loss: number, learningRate: number): StepResult {
+    const gradNorm = device.ops.globalNorm(gradients.flat);
+    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+      throw new LlmtsError(`The loss is ${loss} and the gradient norm ${gradNorm}: training has diverged`, {
+        hint: `lower --learning-rate (it was ${learningRate})`,
+      });
+    }
+    const [lossZ, gradZ] = [losses.push(loss), norms.push(gradNorm)];
+    const skipped = (skipLossZ > 0 && lossZ > skipLossZ) || (skipGradZ > 0 && gradZ > skipGradZ);
+    if (skipped) {
+      optimizer.steps++; // as in llm.c: the bias correction goes by steps, whether their updates were made or not
+    } else {
       const gradScale = gradClip > 0 && gradNorm > gradClip ? gradClip / gradNorm : 1;
       optimizer.update(gradients, {
         ...ADAMW_DEFAULTS,
@@ -93,7 +147,23 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
         gradScale,
         seed: roundingSeed,
       });
-      return { loss, gradNorm };
+    }
+    return { loss, gradNorm, lossZ, gradZ, skipped };
+  }
+
+  return {
+    model,
+    gradients,
+    optimizer,
+    microSteps,
+    windows: () => ({ losses: losses.state(), norms: norms.state() }),
+
+    step(batches, learningRate): StepResult {
+      const steps = microSteps(batches, learningRate);
+      for (;;) {
+        const { done, value } = steps.next();
+        if (done) return value;
+      }
     },
 
     evaluate(batches): { loss: number; tokens: number } {
@@ -109,4 +179,14 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
       return { loss: sum / count, tokens: count };
     },
   };
+}
+
+/** Copies of the batches in which a position counts, and how many do. */
+function countedBatches(batches: Batch | Iterable<Batch>): { batch: Batch; count: number }[] {
+  const counted = Array.from("inputs" in batches ? [batches] : batches, ({ inputs, targets }) => ({
+    batch: { inputs: inputs.slice(), targets: targets.slice() },
+    count: targets.reduce((count, target) => target < 0 ? count : count + 1, 0),
+  })).filter(({ count }) => count > 0);
+  if (counted.length === 0) throw new LlmtsError("No position of the batches of a step counts");
+  return counted;
 }

@@ -7,6 +7,7 @@ import type { Batch } from "../src/io/loader.ts";
 import { generate } from "../src/generate.ts";
 import { randomModel } from "../src/load.ts";
 import { inPrecision } from "../src/model.ts";
+import { TENSORS } from "../src/parameters.ts";
 import { Random } from "../src/random.ts";
 import { createTrainer, type Trainer } from "../src/trainer.ts";
 import { TEST_DEVICES } from "./devices.ts";
@@ -140,3 +141,88 @@ Deno.test("Trainer.step() refuses ids outside the vocabulary, padding ids too (A
     assertThrows(() => step({ inputs, targets: targets.with(5, id) }, 1e-3), LlmtsError, String(id));
   }
 });
+
+/** Sequences `from` … `to` of a batch. */
+function part({ inputs, targets }: Batch, from: number, to: number, T: number): Batch {
+  return { inputs: inputs.slice(from * T, to * T), targets: targets.slice(from * T, to * T) };
+}
+
+for (const test of TEST_DEVICES) {
+  Deno.test(`A-34, A-36: four batches of 4 × 64 have the losses and gradients of one of 16 × 64, ${test.name}`, () => {
+    const config: GPT2Config = { maxT: 64, V: 65, Vp: 128, L: 2, NH: 2, C: 32 };
+    const T = 64;
+    const device = test.open();
+    const [whole, parts] = [16, 4].map((B) => createTrainer(randomModel(config, device, 42), { B, T })) as [
+      Trainer,
+      Trainer,
+    ];
+    const random = new Random(5);
+    for (let i = 0; i < 10; i++) {
+      const inputs = Int32Array.from({ length: 16 * T }, () => random.randint32() % config.V);
+      // Some targets don't count, and more of them in the first part.
+      const targets = inputs.map((id, k) => k < 100 && k % 3 === 0 ? -1 : (id * 7 + 1) % config.V);
+      const all = { inputs, targets };
+      const expected = whole.step(all, 1e-3);
+      const found = parts.step([0, 4, 8, 12].map((from) => part(all, from, from + 4, T)), 1e-3);
+      assertAlmostEquals(found.loss, expected.loss, 1e-5);
+      assertAlmostEquals(found.gradNorm, expected.gradNorm, 1e-5 * expected.gradNorm);
+      if (i > 0) continue; // from then on the weights differ by rounding
+      for (const { name } of TENSORS) {
+        const [a, b] = [whole, parts].map(({ gradients }) => float32(gradients.whole[name])) as [
+          Float32Array,
+          Float32Array,
+        ];
+        const norm = Math.hypot(...a);
+        assert(norm > 0, name);
+        const difference = Math.hypot(...a.map((value, k) => value - b[k]!));
+        assert(difference <= 1e-5 * norm, `${name}: ${difference / norm}`);
+      }
+    }
+  });
+}
+
+Deno.test("Trainer.step() takes batches that share their arrays, one after the other", () => {
+  const run = (batches: () => Iterable<Batch>): number => {
+    const { step } = trainer(device.open());
+    step(batches(), 1e-2);
+    return step(batch(9), 1e-2).loss;
+  };
+  function* shared(): Generator<Batch> {
+    const only = { inputs: new Int32Array(B * T), targets: new Int32Array(B * T) };
+    for (const seed of [1, 2, 3]) {
+      only.inputs.set(batch(seed).inputs);
+      only.targets.set(batch(seed).targets);
+      yield only;
+    }
+  }
+  assertEquals(run(shared), run(() => [batch(1), batch(2), batch(3)]));
+});
+
+Deno.test("Trainer.step() refuses batches in which nothing counts", () => {
+  const { step } = trainer(device.open());
+  const { inputs, targets } = batch(0);
+  assertThrows(() => step([], 1e-3), LlmtsError, "No position");
+  assertThrows(() => step({ inputs, targets: targets.map(() => -1) }, 1e-3), LlmtsError, "No position");
+});
+
+for (const [name, options] of [["skipLossZ", { skipLossZ: 5 }], ["skipGradZ", { skipGradZ: 5 }]] as const) {
+  Deno.test(`Trainer.step() with ${name} skips an update that stands out, and no other`, () => {
+    const { model, step, optimizer } = createTrainer(randomModel(CONFIG, device.open(), 42), {
+      B,
+      T,
+      ...options,
+    });
+    // Until it has learned what follows what, and 128 such losses are in the window.
+    const learned = Array.from({ length: 500 }, (_, i) => step(batch(i), 1e-2));
+    assertEquals(learned.some(({ skipped }) => skipped), false);
+    assertEquals(learned.map(({ lossZ }) => Number.isNaN(lossZ)).lastIndexOf(true), 127);
+    const before = hostBytes(model.parameters.flat).slice();
+    const { inputs, targets } = batch(500);
+    const wrong = { inputs, targets: targets.map((id) => (id + 1) % CONFIG.V) };
+    const { skipped, lossZ, gradZ } = step(wrong, 1e-2);
+    assert(skipped && lossZ > 5 && gradZ > 5, `z-scores ${lossZ} and ${gradZ}`);
+    assertEquals(hostBytes(model.parameters.flat), before);
+    assertEquals(optimizer.steps, 501); // as in llm.c, the bias correction counts skipped steps too
+    assertEquals(step(batch(501), 1e-2).skipped, false);
+  });
+}

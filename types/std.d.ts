@@ -62,6 +62,10 @@ declare module "@std/text/closest-string" {
   export function closestString(givenWord: string, possibleWords: readonly string[]): string;
 }
 
+declare module "@std/streams/text-line-stream" {
+  export class TextLineStream extends TransformStream<string, string> {}
+}
+
 declare module "@std/fmt/bytes" {
   export function format(
     bytes: number,

@@ -51,8 +51,13 @@ function checkpointHeader(file: Deno.FsFile, path: string): CheckpointHeader {
   const problem = configProblem(config);
   if (problem !== undefined) throw new FileError(path, `its header holds no GPT-2: ${problem}`);
   const stored = version === VERSIONS.bf16 ? "bf16" : "fp32";
-  checkSize(file, path, HEADER_BYTES + parameterCount(config) * tensorBytes(stored, [1]));
+  checkSize(file, path, checkpointBytes(config, stored));
   return { config, stored };
+}
+
+/** The size of a checkpoint file. */
+export function checkpointBytes(config: GPT2Config, stored: StoredPrecision): number {
+  return HEADER_BYTES + parameterCount(config) * tensorBytes(stored, [1]);
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * The part of a run's state that llm.c's files have no room for, `run_00000040.json`: one JSON object beside the model and
  * the optimizer state of that step. A folder without it, llm.c's say, resumes all the same: counters are worked out from
- * the step then, windows and averages start empty.
+ * the step then, and windows start empty. Samples need no state: each starts from the run's seed.
  *
  * @module
  */
@@ -13,19 +13,13 @@ const FORMAT = "llmts run state";
 const VERSION = 1;
 
 const count = z.int().min(0);
-const random = z.object({
-  words: z.array(z.int().min(0).max(0xffffffff)).length(624),
-  left: z.int(),
-  next: z.int(),
-  carriedNormal: z.number().nullable(),
-});
 const outliers = z.object({
   values: z.array(z.number()),
   next: count,
   sum: z.number(),
   sumOfSquares: z.number(),
 });
-const flag = z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.string())]);
+const flag = z.union([z.string(), z.number(), z.boolean(), z.array(z.string())]);
 
 const schema = z.strictObject({
   format: z.literal(FORMAT),
@@ -38,13 +32,11 @@ const schema = z.strictObject({
   epoch: count,
   /** The lowest validation loss so far, and the step it was measured at. */
   best: z.object({ loss: z.number(), step: count }).nullable(),
-  /** The generator that samples are drawn with. */
-  sampler: random,
+  /** The step of the last validation. */
+  validated: count.nullable(),
   /** Windows of the outlier detectors. */
   losses: outliers,
   norms: outliers,
-  /** Running averages by name. */
-  averages: z.record(z.string(), z.number()),
   /** The flags the run has, by name. */
   flags: z.record(z.string(), flag),
 });

@@ -125,21 +125,25 @@ export async function writeState(
   });
 }
 
+/** What the header of a state file says of the run it is of. */
+export interface StateHeader {
+  /** Updates made so far. */
+  readonly step: number;
+  readonly hasMaster: boolean;
+  readonly shuffles: boolean;
+}
+
 /**
- * Reads a state file into the optimizer's tensors. Nothing is changed before all of the file's form has been checked.
+ * Reads and checks the header of a state file.
  *
- * @param tensors of the model's config; `master` null: master weights in the file are left unread
- * @throws {FileError} the file is damaged, of another format, model or process, or lacks the master weights
+ * @throws {FileError} the file is damaged, of another format or process
  */
-export function readState(
-  path: string,
-  { device, m, v, master }: OptimizerTensors,
-  { rank, world }: ProcessPlace = ALONE,
-): TrainingState {
+export function readStateHeader(path: string, place: ProcessPlace = ALONE): StateHeader {
   using file = openForReading(path);
-  const header = readHeader(file, path, { magic: MAGIC, versions: [VERSION] });
-  const view = new DataView(header.buffer);
-  const long = (field: number): bigint => view.getBigUint64(4 * field, true);
+  return stateHeader(path, readHeader(file, path, { magic: MAGIC, versions: [VERSION] }), place);
+}
+
+function stateHeader(path: string, header: Int32Array, { rank, world }: ProcessPlace): StateHeader {
   if (header[FIELD.world] !== world || header[FIELD.rank] !== rank) {
     throw new FileError(
       path,
@@ -150,6 +154,25 @@ export function readState(
   const shuffles = flag(path, "shuffles", header[FIELD.shuffles]!);
   const step = header[FIELD.step]!;
   if (step < 0) throw new FileError(path, `says it is of step ${step}`);
+  return { step, hasMaster, shuffles };
+}
+
+/**
+ * Reads a state file into the optimizer's tensors. Nothing is changed before all of the file's form has been checked.
+ *
+ * @param tensors of the model's config; `master` null: master weights in the file are left unread
+ * @throws {FileError} the file is damaged, of another format, model or process, or lacks the master weights
+ */
+export function readState(
+  path: string,
+  { device, m, v, master }: OptimizerTensors,
+  place: ProcessPlace = ALONE,
+): TrainingState {
+  using file = openForReading(path);
+  const header = readHeader(file, path, { magic: MAGIC, versions: [VERSION] });
+  const view = new DataView(header.buffer);
+  const long = (field: number): bigint => view.getBigUint64(4 * field, true);
+  const { step, hasMaster, shuffles } = stateHeader(path, header, place);
   if (master !== null && !hasMaster) {
     throw new FileError(path, "has no master weights, which training in this precision goes on from");
   }

@@ -48,6 +48,11 @@ Deno.test("parseFlags() fills in defaults and leaves the rest undefined", () => 
   assertEquals([batchSize, seed, device, json, prompt], [4, undefined, "auto", false, undefined]);
 });
 
+Deno.test("parseFlags() tells flags that are given, with their defaults too, from those that are not", () => {
+  const { given } = parseFlags({ usage: "llmts try", flags: FLAGS }, ["--batch-size", "4", "--json"]);
+  assertEquals([...given], ["batchSize", "json"]);
+});
+
 Deno.test("parseFlags() reads `--flag value` and `--flag=value` alike", () => {
   for (const args of [["--batch-size", "8", "--out", "a b"], ["--batch-size=8", "--out=a b"]]) {
     const { batchSize, out } = parse(...args);

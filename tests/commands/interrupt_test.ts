@@ -21,6 +21,7 @@ async function signalled(
   let stdout = "";
   for await (const text of process.stdout.pipeThrough(new TextDecoderStream())) {
     stdout += text;
+    if (text.includes("twice")) setTimeout(() => process.kill("SIGINT"), 1000);
     if (text.includes("ready")) process.kill("SIGINT");
   }
   return { status: await process.status, stdout, milliseconds: performance.now() - start };
@@ -44,16 +45,48 @@ Deno.test(
   },
 );
 
-Deno.test("catchInterrupt() lets the second Ctrl-C end a busy program", onlyWithSignals, async () => {
-  const { status, stdout, milliseconds } = await signalled(`
+Deno.test(
+  "catchInterrupt() ends the program at the second Ctrl-C, between kernels",
+  onlyWithSignals,
+  async () => {
+    const { status, stdout, milliseconds } = await signalled(`
     using interrupt = catchInterrupt(() => console.log("caught"));
     console.log("ready");
     while (!interrupt.requested) await yieldToListeners();
+    busy(500);
     console.log("ready");
     busy(60000);
     console.log("survived");`);
-  assertEquals([status.success, stdout], [false, "ready\ncaught\nready\n"]);
-  assert(milliseconds < 30000);
+    assertEquals([status.code, stdout], [130, "ready\ncaught\nready\n"]);
+    assert(milliseconds < 30000);
+  },
+);
+
+Deno.test(
+  "catchInterrupt() ends the program at the second Ctrl-C, though the first one's kernel isn't done",
+  onlyWithSignals,
+  async () => {
+    const { status, stdout, milliseconds } = await signalled(`
+    using interrupt = catchInterrupt(() => console.log("caught"));
+    await new Promise((started) => setTimeout(started, 500));
+    console.log("ready, twice");
+    busy(60000);
+    console.log("survived");`);
+    assertEquals([status.code, stdout], [130, "ready, twice\n"]);
+    assert(milliseconds < 30000);
+  },
+);
+
+Deno.test("catchInterrupt() takes signals that come together for one", onlyWithSignals, async () => {
+  const { status, stdout } = await signalled(`
+    using interrupt = catchInterrupt(() => console.log("caught"));
+    await new Promise((started) => setTimeout(started, 500));
+    Deno.kill(Deno.pid, "SIGINT");
+    Deno.kill(Deno.pid, "SIGINT");
+    busy(500);
+    await yieldToListeners();
+    console.log("after", interrupt.requested);`);
+  assertEquals([status.code, stdout], [0, "caught\nafter true\n"]);
 });
 
 Deno.test("catchInterrupt() gives Ctrl-C back when it is disposed of", onlyWithSignals, async () => {

@@ -8,7 +8,7 @@ function written(): { pieces: string[]; write: (text: string) => void } {
 
 Deno.test("openLog() writes progress in place on a terminal, cut to its width", () => {
   const { pieces, write } = written();
-  const log = openLog(12, write);
+  const log = openLog(() => 12, write);
   log.progress("step 1");
   log.progress("step 2 is far too long");
   log.line("val loss 1");
@@ -19,12 +19,26 @@ Deno.test("openLog() writes progress in place on a terminal, cut to its width", 
 
 Deno.test("openLog() writes plain lines elsewhere", () => {
   const { pieces, write } = written();
-  const log = openLog(undefined, write);
+  const log = openLog(() => undefined, write);
   log.progress("step 1");
   log.progress("step 2");
   log.line("val loss 1");
   log.end();
   assertEquals(pieces.join(""), "step 1\nstep 2\nval loss 1\n");
+});
+
+Deno.test("openLog() asks for the terminal's width each time", () => {
+  const { pieces, write } = written();
+  let width: number | undefined = 12;
+  const log = openLog(() => width, write);
+  assertEquals(log.columns(), 11);
+  log.progress("step 1 is long");
+  width = 8;
+  assertEquals(log.columns(), 7);
+  log.progress("step 2 is long");
+  width = undefined;
+  assertEquals(log.columns(), Infinity);
+  assertEquals(pieces.join(""), "\rstep 1 is l\x1b[K\rstep 2 \x1b[K");
 });
 
 Deno.test("openText() writes each piece on a terminal, whole lines elsewhere", () => {

@@ -61,3 +61,23 @@ export async function llmts(
   const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
   return { code, stdout: text(stdout), stderr: text(stderr) };
 }
+
+/** Runs `llmts ARGUMENTS` in a folder, and sends a signal once what it has printed matches `at`. */
+export async function signalled(
+  folder: string,
+  args: readonly string[],
+  { at, signal }: { at: RegExp; signal: Deno.Signal },
+): Promise<Result & { readonly signal: Deno.Signal | null }> {
+  const child = start(folder, args);
+  const stderr = new Response(child.stderr).text();
+  let stdout = "";
+  let sent = false;
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    stdout += text;
+    if (sent || !at.test(stdout)) continue;
+    child.kill(signal);
+    sent = true;
+  }
+  const { code, signal: ended } = await child.status;
+  return { code, signal: ended, stdout, stderr: await stderr };
+}

@@ -34,6 +34,30 @@ Deno.test("llmts sample continues the prompt with the newest checkpoint, and pri
   });
 });
 
+Deno.test("llmts sample --samples prints several texts, each with a seed of its own", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = [...SAMPLE, "--prompt", "First Citizen:", "--tokens", "20"];
+    const { code, stdout } = await llmts(folder, [...args, "--samples", "3", "--seed", "3"]);
+    assertEquals(code, 0);
+    const texts = stdout.split("\n---\n");
+    assertEquals(texts.length, 3);
+    for (const [b, text] of texts.entries()) {
+      assertEquals(text, (await llmts(folder, [...args, "--seed", String(3 + b)])).stdout);
+    }
+  });
+});
+
+Deno.test("llmts sample --precision int8 generates, and says what int8 weights cost", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = [...SAMPLE, "--prompt", "First Citizen:", "--tokens", "20", "--seed", "3"];
+    const { code, stdout, stderr } = await llmts(folder, [...args, "--precision", "int8", "--device", "cpu"]);
+    assertEquals(code, 0);
+    assert(stdout.startsWith("First Citizen:") && stdout.length > 30);
+    const losses = /int8: .* mean loss of (\d+\.\d{4}), with bf16 weights (\d+\.\d{4})\n$/.exec(stderr);
+    assert(losses !== null && Math.abs(Number(losses[1]) - Number(losses[2])) < 0.05, stderr);
+  });
+});
+
 Deno.test("llmts sample at temperature 0 gives the same text each time, whatever the seed (S-02)", async () => {
   await inSmallFolder(async (folder) => {
     const args = [...SAMPLE, "--prompt", "To be", "--tokens", "12", "--temperature", "0"];

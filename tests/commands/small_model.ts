@@ -1,5 +1,5 @@
 /**
- * A model and token files small enough for tests that run whole commands.
+ * A model, token files and runs small enough for tests that run whole commands.
  *
  * @module
  */
@@ -10,6 +10,8 @@ import { writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { gpt2Tokenizer } from "../../src/io/tokenizer.ts";
 import { writeTokenFile } from "../../src/io/tokens.ts";
 import { randomModel } from "../../src/load.ts";
+import { inFolder } from "../folder.ts";
+import type { Result } from "./run.ts";
 
 /** GPT-2's vocabulary, everything else as small as can be. */
 export const SMALL: GPT2Config = {
@@ -34,4 +36,27 @@ export async function writeFox(folder: string): Promise<void> {
     const ids = encode(sentence.repeat(times));
     await writeTokenFile(join(folder, `fox_${name}.bin`), V, (write) => write(ids));
   }
+}
+
+/** Arguments that train `small.bin` on the fox, in milliseconds a step. */
+export const SMALL_RUN: readonly string[] = [
+  ...["train", "--model", "small.bin", "--data", "fox_train.bin", "--threads", "1"],
+  ...["--batch-size", "2", "--seq-len", "16", "--learning-rate", "0.01"],
+];
+
+/** Neither validation nor samples. */
+export const SILENT: readonly string[] = ["--val-every", "0", "--sample-every", "0"];
+
+/** Runs in a folder that holds `small.bin` and the fox. */
+export async function inSmallFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  await inFolder(async (folder) => {
+    await writeSmallModel(folder);
+    await writeFox(folder);
+    await run(folder);
+  });
+}
+
+/** The losses of the steps that a run printed. */
+export function losses({ stdout }: Result): number[] {
+  return [...stdout.matchAll(/^step +\d+\/\d+ \| loss +(\S+)/gm)].map((match) => Number(match[1]));
 }

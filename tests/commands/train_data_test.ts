@@ -1,33 +1,58 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { chooseData } from "../../commands/train_data.ts";
+import { FileError } from "../../src/errors.ts";
 import { inFolder } from "../folder.ts";
 
 Deno.test("chooseData() finds the validation file that is named alike", async () => {
   await inFolder(async (folder) => {
     const data = join(folder, "train", "my_train_set_train.bin");
-    const none = { train: data, val: undefined, note: "no validation: there is no --val-data" };
+    const none = { train: [data], val: [], note: "no validation: there is no --val-data" };
     assertEquals(await chooseData({ data, valData: undefined }), none);
     Deno.mkdirSync(join(folder, "train"));
     const val = join(folder, "train", "my_train_set_val.bin");
     Deno.writeTextFileSync(val, "");
     assertEquals(await chooseData({ data, valData: undefined }), {
-      train: data,
-      val,
+      train: [data],
+      val: [val],
       note: `validation data: ${val}`,
     });
   });
 });
 
-Deno.test("chooseData() takes what it is given, and says where both are one", async () => {
-  assertEquals(await chooseData({ data: "a.bin", valData: "b.bin" }), {
-    train: "a.bin",
-    val: "b.bin",
-    note: undefined,
+Deno.test("chooseData() takes what it is given, and says where both share a file (A-21)", async () => {
+  await inFolder(async (folder) => {
+    const [a, b] = ["a.bin", "b.bin"].map((name) => join(folder, name)) as [string, string];
+    for (const path of [a, b]) Deno.writeTextFileSync(path, "");
+    assertEquals(await chooseData({ data: a, valData: b }), { train: [a], val: [b], note: undefined });
+    const same = join(folder, ".", "a.bin");
+    assertEquals(await chooseData({ data: `${a},${b}`, valData: same }), {
+      train: [a, b],
+      val: [same],
+      note: `validation uses training data: ${same}`,
+    });
   });
-  assertEquals(await chooseData({ data: "a.bin", valData: "./a.bin" }), {
-    train: "a.bin",
-    val: "./a.bin",
-    note: "validation uses the training data",
+});
+
+Deno.test("chooseData() takes patterns and lists of files, and a name with a comma as it is (A-22)", async () => {
+  await inFolder(async (folder) => {
+    const at = (name: string): string => join(folder, name);
+    for (const name of ["x_train_1.bin", "x_train_0.bin", "x_val_0.bin", "a,b.bin", "c [1].bin"]) {
+      Deno.writeTextFileSync(at(name), "");
+    }
+    assertEquals(await chooseData({ data: at("x_train_*.bin"), valData: undefined }), {
+      train: [at("x_train_0.bin"), at("x_train_1.bin")],
+      val: [at("x_val_0.bin")],
+      note: `validation data: ${at("x_val_0.bin")}`,
+    });
+    const train = async (data: string): Promise<readonly string[]> =>
+      (await chooseData({ data, valData: at("x_val_0.bin") })).train;
+    assertEquals(await train(at("a,b.bin")), [at("a,b.bin")]);
+    assertEquals(await train(at("c [1].bin")), [at("c [1].bin")]);
+    assertEquals(await train(`${at("c [1].bin")},${at("x_train_1.bin")}`), [
+      at("c [1].bin"),
+      at("x_train_1.bin"),
+    ]);
+    await assertRejects(() => train(at("y_*.bin")), FileError, "no file matches this pattern");
   });
 });

@@ -17,7 +17,7 @@ async function withTokens(count: number, run: (reader: TokenReader) => void): Pr
   });
 }
 
-Deno.test("DataLoader counts batches from tokens, each with the target after its last input", async (t) => {
+Deno.test("DataLoader counts batches from tokens, each with the target after its last input (A-02, A-03)", async (t) => {
   const cases: [B: number, T: number, tokens: number, batches: number][] = [
     [1, 4, 5, 1],
     [1, 4, 6, 1],
@@ -36,7 +36,7 @@ Deno.test("DataLoader counts batches from tokens, each with the target after its
   }
 });
 
-Deno.test("DataLoader refuses fewer than B·T + 1 tokens with what it needs", async () => {
+Deno.test("DataLoader refuses fewer than B·T + 1 tokens with what it needs (A-01)", async () => {
   for (const [B, T, tokens] of [[1, 64, 40], [1, 64, 64], [2, 8, 16], [1, 1, 1], [1, 1, 0]] as const) {
     await withTokens(tokens, (reader) => {
       const error = assertThrows(
@@ -49,7 +49,7 @@ Deno.test("DataLoader refuses fewer than B·T + 1 tokens with what it needs", as
   }
 });
 
-Deno.test("DataLoader gives every kept token once in an epoch, then wraps round", async () => {
+Deno.test("DataLoader gives every kept token once in an epoch, then wraps round (A-04)", async () => {
   await withTokens(2 * 3 * 4 + 5, (reader) => {
     const loader = new DataLoader(reader, 2, 3);
     assertEquals(loader.batches, 4);
@@ -86,7 +86,7 @@ Deno.test("DataLoader reuses its arrays", async () => {
   });
 });
 
-Deno.test("validationBatches() scores each token after the first once, whatever B is", async (t) => {
+Deno.test("validationBatches() scores each token after the first once, whatever B is (A-15)", async (t) => {
   // A loss that depends on the token, its target and its place in the window, as a model's does.
   const loss = (input: number, target: number, t: number): number => Math.sin(input + 2 * target + 3 * t);
   const mean = (

@@ -111,7 +111,7 @@ Deno.test("DataLoader draws another order in each epoch, and for each seed (A-49
   });
 });
 
-Deno.test("DataLoader shares every sample between the processes", async () => {
+Deno.test("DataLoader shares every sample between the processes (A-04)", async () => {
   await withShards([100, 50], (shards) => {
     const world = 4; // 24 tokens a sample: 4 and 2 samples
     const loaders = [0, 1, 2, 3].map((rank) => new DataLoader(shards, B, T, { rank, world }));

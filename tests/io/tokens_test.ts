@@ -38,7 +38,7 @@ Deno.test("writeTokenFile() writes header and ids as llm.c does, and TokenReader
   });
 });
 
-Deno.test("writeTokenFile() refuses ids that do not fit, and keeps the file that was there", async () => {
+Deno.test("writeTokenFile() refuses ids that do not fit, and keeps the file that was there (A-07)", async () => {
   await inFolder(async (folder) => {
     const path = join(folder, "tokens.bin");
     await writeTokenFile(path, V, (write) => write([7]));
@@ -134,7 +134,7 @@ Deno.test("TokenReader says what is wrong with a file", async (t) => {
     }));
 });
 
-Deno.test("TokenReader refuses an id outside the vocabulary, padding rows included, when it is read", async () => {
+Deno.test("TokenReader refuses an id outside the vocabulary, padding rows included, when it is read (A-08)", async () => {
   await inFolder((folder) => {
     const path = join(folder, "tokens.bin");
     for (const id of [50257, 50303, 65535]) {
@@ -160,7 +160,7 @@ Deno.test("TokenReader notices a file that becomes shorter", async () => {
   });
 });
 
-Deno.test("TokenReader reads beyond 2 GiB without holding the file in memory", async () => {
+Deno.test("TokenReader reads beyond 2 GiB without holding the file in memory (A-05, A-20)", async () => {
   await inFolder((folder) => {
     const path = join(folder, "sparse.bin");
     const tokens = 2 ** 30 + 1000;
