@@ -1,146 +1,211 @@
 /**
- * Measures llmts beside PyTorch on this machine and writes bench/RESULTS.md. The two run alternately, each in processes of
- * its own, with the same model, batch and number of threads, so that a machine whose speed drifts drifts for both.
- *
- * `deno task bench [--quick]`; without PyTorch only llmts is measured, and the table says so.
+ * Measures this machine's peaks, llmts beside them, and llmts beside PyTorch in turn. `deno task bench` writes
+ * bench/RESULTS.md and build/bench.json, `deno task bench --quick` the latter alone.
  *
  * @module
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { fromFileUrl, join } from "@std/path";
+import { dirname, fromFileUrl, join } from "@std/path";
+import { errorLines } from "../commands/dispatch.ts";
+import {
+  COMMON_FLAGS,
+  type Flag,
+  flagName,
+  type FlagTable,
+  parseFlags,
+  valueName,
+  wantsHelp,
+} from "../commands/flags.ts";
 import { openDevice } from "../ffi/device.ts";
-import type { MatmulTimes } from "./matmul.ts";
-import { median, spread } from "./statistics.ts";
-import type { StepTimes } from "./train_step.ts";
+import { LlmtsError, UsageError } from "../src/errors.ts";
+import { isFolder, writeFileAtomically, writeFully } from "../src/io/files.ts";
+import { compare } from "./baseline.ts";
+import { benchCases, type Case, type Contestant } from "./cases.ts";
+import { describeMachine, pytorchVersion } from "./machine.ts";
+import { measurePeaks, mergePeaks } from "./peaks.ts";
+import { report } from "./report.ts";
+import { type BenchResults, type CaseResult, type Measured, readResults } from "./results.ts";
+import { type Server, startServer, type Turn, type TurnResult } from "./serve.ts";
 
-const ROOT = fromFileUrl(new URL("..", import.meta.url));
-const PARTS = ["forward", "backward", "optimizer", "total"] as const;
-const PRODUCTS = ["forward", "dinput", "dweight"] as const;
+const ROOT = join(dirname(fromFileUrl(import.meta.url)), "..");
+const USAGE = "deno task bench";
 
-/** Runs a program that prints JSON as its last line. */
-async function measure<T>(command: string, args: readonly string[]): Promise<T> {
-  const { success, stdout, stderr } = await new Deno.Command(command, { args: [...args], cwd: ROOT })
-    .output();
-  if (!success) throw new Error(`${command} ${args.join(" ")} failed: ${new TextDecoder().decode(stderr)}`);
-  return JSON.parse(new TextDecoder().decode(stdout).trim().split("\n").at(-1)!) as T;
-}
+const FLAGS = {
+  quick: {
+    type: "boolean",
+    description: "fewer cases and repetitions, a minute in all; leaves bench/RESULTS.md alone",
+    group: "What",
+  },
+  only: {
+    type: "string",
+    value: "TEXT",
+    description: "only cases with TEXT in their names; leaves bench/RESULTS.md alone",
+    group: "What",
+  },
+  threads: {
+    type: "integer",
+    value: "N",
+    min: 1,
+    max: 1024,
+    absent: "the processors it may run on",
+    description: "threads of llmts and of PyTorch",
+    group: "What",
+  },
+  json: {
+    type: "path",
+    value: "FILE",
+    default: join("build", "bench.json"),
+    description: "write the results here",
+    group: "Results",
+  },
+  baseline: {
+    type: "path",
+    value: "FILE",
+    description: "compare with an earlier run's results",
+    group: "Results",
+  },
+} as const satisfies FlagTable;
 
-const llmts = <T>(script: string, ...args: string[]): Promise<T> =>
-  measure<T>(Deno.execPath(), ["run", "-A", `bench/${script}`, ...args]);
-const pytorch = <T>(...args: string[]): Promise<T> =>
-  measure<T>("python3", ["bench/pytorch_bench.py", ...args]);
-
-async function pytorchVersion(): Promise<string | undefined> {
-  try {
-    const args = ["-c", "import json, torch; print(json.dumps(torch.__version__))"];
-    return await measure<string>("python3", args);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Rounds of both programs in turn: what each gave, round by round. */
-async function alternate<T>(rounds: number, ours: () => Promise<T>, theirs: (() => Promise<T>) | undefined) {
-  const results = { ours: [] as T[], theirs: [] as T[] };
-  for (let round = 0; round < rounds; round++) {
-    results.ours.push(await ours());
-    if (theirs !== undefined) results.theirs.push(await theirs());
-  }
-  return results;
-}
-
-const row = (...cells: readonly (string | number)[]): string => `| ${cells.join(" | ")} |`;
-const header = (...cells: readonly string[]): string[] => [row(...cells), row(...cells.map(() => "---"))];
-
-function machine(): string {
-  let model = Deno.build.arch as string;
-  try {
-    model = /model name\s*:\s*(.+)/.exec(Deno.readTextFileSync("/proc/cpuinfo"))?.[1] ?? model;
-  } catch {
-    // Not Linux: the architecture's name will do.
-  }
-  const { variant, threads, features } = openDevice().info();
-  return `${model}, ${threads} threads, library variant ${variant} (${features.join(" ")})`;
-}
-
-/** The training step's table: milliseconds, medians with least and greatest over all rounds' steps. */
-function stepTable(title: string, { ours, theirs }: { ours: StepTimes[]; theirs: StepTimes[] }): string[] {
-  const all = (results: StepTimes[], part: typeof PARTS[number]): number[] =>
-    results.flatMap((result) => result[part]);
-  const lines = [`## ${title}`, "", ...header("part, ms", "llmts", "PyTorch eager", "llmts / PyTorch")];
-  for (const part of PARTS) {
-    const mine = all(ours, part);
-    const other = theirs.length > 0 ? all(theirs, part) : undefined;
-    const ratio = other === undefined ? "not measured" : (median(mine) / median(other)).toFixed(2);
-    lines.push(row(part, spread(mine), other === undefined ? "not measured" : spread(other), ratio));
-  }
-  const gib = (results: StepTimes[]): string =>
-    results.length === 0
-      ? "not measured"
-      : `${(Math.max(...results.map((r) => r.peakBytes)) / 2 ** 30).toFixed(2)} GiB`;
-  lines.push(row("peak memory", gib(ours), gib(theirs), ""), "");
-  lines.push("The classifier's forward and backward are one pass in llmts, and counted as backward.", "");
-  return lines;
-}
-
-/** GFLOP/s of each product of each linear layer. */
-function matmulTable(
-  { ours, theirs }: { ours: { matmul: MatmulTimes[] }[]; theirs: { matmul: MatmulTimes[] }[] },
-): string[] {
-  const lines = [
-    "## Matrix products, fp32, GFLOP/s (times PyTorch's rate)",
-    "",
-    ...header("N, C, OC", ...PRODUCTS),
-  ];
-  ours[0]!.matmul.forEach(({ N, C, OC }, index) => {
-    const rate = (results: { matmul: MatmulTimes[] }[], product: typeof PRODUCTS[number]): number =>
-      2 * N * C * OC / median(results.map((result) => result.matmul[index]![product])) / 1e6;
-    const cells = PRODUCTS.map((product) => {
-      const mine = rate(ours, product);
-      const times = theirs.length === 0 ? "" : ` (${(mine / rate(theirs, product)).toFixed(2)}×)`;
-      return `${mine.toFixed(0)}${times}`;
-    });
-    lines.push(row(`${N}, ${C}, ${OC}`, ...cells));
+function help(): string {
+  const flags = Object.entries<Flag>({ ...FLAGS, ...COMMON_FLAGS }).map(([property, flag]) => {
+    const fixed = flag.type === "boolean" ? undefined : flag.default;
+    const absent = flag.absent ?? fixed;
+    const left = `  ${flagName(property)} ${valueName(flag)}`.padEnd(20);
+    return `${left} ${flag.description}${absent === undefined ? "" : ` (default: ${absent})`}`;
   });
-  return [...lines, ""];
+  return [`usage: ${USAGE} [flags]`, "", ...flags].join("\n");
+}
+
+const note = (text: string): void => console.error(`bench: ${text}`);
+
+/** Gets a contestant ready; one that can't take part says why at its first turn. */
+function start({ runtime, args }: Contestant): Server {
+  return runtime === "python"
+    ? startServer("python3", args, ROOT)
+    : startServer(Deno.execPath(), ["run", "-A", ...args], ROOT);
+}
+
+/**
+ * Lets the contestants of a case take turns. One that fails is out, with its reason.
+ *
+ * @throws {LlmtsError} llmts failed
+ */
+async function runCase(
+  { id, title, precision, contestants, ...plan }: Case,
+  pytorch: boolean,
+): Promise<CaseResult> {
+  note(id);
+  const present = contestants.filter(({ runtime }) => runtime === "deno" || pytorch);
+  const servers = new Map<string, Server>(present.map((contestant) => [contestant.name, start(contestant)]));
+  const turns = new Map<string, TurnResult[]>(present.map(({ name }) => [name, []]));
+  const failures = new Map<string, string>();
+  async function turn({ name, runtime }: Contestant, turn: Turn): Promise<TurnResult | undefined> {
+    if (failures.has(name)) return undefined;
+    try {
+      return await servers.get(name)!.turn(turn);
+    } catch (error) {
+      if (!(error instanceof LlmtsError)) throw error;
+      if (runtime === "deno") throw new LlmtsError(`The case "${id}" failed: ${error.message}`);
+      failures.set(name, error.message);
+      return undefined;
+    }
+  }
+  try {
+    // An empty turn returns when a contestant is ready, so that nobody gets ready while another is timed.
+    await Promise.all(present.map((contestant) => turn(contestant, { warmup: 0, counted: 0 })));
+    for (let round = 0; round < plan.rounds; round++) {
+      const warmup = round === 0 ? plan.warmup : plan.rewarm;
+      for (const contestant of present) {
+        const result = await turn(contestant, { warmup, counted: plan.counted, seconds: plan.seconds });
+        if (result !== undefined) turns.get(contestant.name)!.push(result);
+      }
+    }
+  } finally {
+    await Promise.all([...servers.values()].map((server) => server.close()));
+  }
+  return {
+    id,
+    title,
+    precision,
+    contestants: contestants.map(({ name }) => {
+      if (!turns.has(name)) return { name, failed: "PyTorch is not installed" };
+      const failed = failures.get(name);
+      return failed === undefined ? merge(name, turns.get(name)!) : { name, failed };
+    }),
+  };
+}
+
+/** A contestant's turns together. */
+function merge(name: string, turns: readonly TurnResult[]): Measured {
+  const ops = turns[0]!.ops?.map(({ label, calls, flops, bytes }) => ({
+    label,
+    calls,
+    flops,
+    bytes,
+    times: turns.flatMap((turn) => turn.ops?.find((op) => op.label === label)?.times ?? []),
+  }));
+  return {
+    name,
+    rounds: turns.map(({ times }) => times),
+    peakBytes: Math.max(...turns.map(({ peakBytes }) => peakBytes)),
+    ...(ops === undefined ? {} : { ops }),
+  };
+}
+
+async function writeText(path: string, text: string): Promise<void> {
+  await writeFileAtomically(path, (file) => writeFully(file, new TextEncoder().encode(text)));
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  if (wantsHelp(args)) {
+    console.log(help());
+    return;
+  }
+  const { values: { quick, only, threads, json, baseline } } = parseFlags(
+    { usage: USAGE, flags: FLAGS },
+    args,
+  );
+  const before = baseline === undefined ? undefined : readResults(baseline);
+  const info = openDevice({ device: "cpu", threads }).info();
+  const cases = benchCases(info.threads, quick).filter(({ id }) => id.includes(only ?? ""));
+  if (cases.length === 0) {
+    const names = benchCases(info.threads, quick).map(({ id }) => id).join(", ");
+    throw new UsageError(`--only is "${only}", expected a part of one of ${names}`);
+  }
+  await Deno.mkdir(join(ROOT, "build"), { recursive: true });
+  if (!isFolder(dirname(json))) {
+    throw new UsageError(`--json is "${json}", but there is no folder "${dirname(json)}"`);
+  }
+  const pytorch = await pytorchVersion();
+  const machine = await describeMachine(info, pytorch, ROOT); // before there is any load of our own
+  note("peaks");
+  const peaksBefore = await measurePeaks(ROOT, info.threads, quick ? 20 : 100);
+  const measured: CaseResult[] = [];
+  for (const one of cases) measured.push(await runCase(one, pytorch !== undefined));
+  note("peaks again");
+  const peaks = mergePeaks(peaksBefore, await measurePeaks(ROOT, info.threads, quick ? 20 : 100));
+  const results: BenchResults = {
+    format: 1,
+    date: new Date().toISOString().slice(0, 10),
+    command: [USAGE, ...args].join(" "),
+    machine,
+    peaks,
+    cases: measured,
+  };
+  await writeText(json, JSON.stringify(results));
+  const text = report(results);
+  console.log(text);
+  if (before !== undefined) console.log(compare(results, before));
+  if (quick || only !== undefined) return;
+  const path = join(ROOT, "bench", "RESULTS.md");
+  await writeText(path, text);
+  await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", path] }).output();
 }
 
 if (import.meta.main) {
-  const { quick } = parseArgs(Deno.args, { boolean: ["quick"] });
-  const [rounds, steps] = quick ? ["1", "2"] : ["3", "5"];
-  const { threads } = openDevice().info();
-  const version = await pytorchVersion();
-  const settings = ["d12", "4", "64", String(threads), steps, "2"];
-  const both = <T>(script: string, ours: string[], theirs: string[]) =>
-    alternate<T>(
-      Number(rounds),
-      () => llmts<T>(script, ...ours, ...settings),
-      version === undefined ? undefined : () => pytorch<T>(...theirs, ...settings),
-    );
-  const lines = [
-    "# Measured",
-    "",
-    `By \`deno task bench${quick ? " --quick" : ""}\`, ${new Date().toISOString().slice(0, 10)}.`,
-    `Machine: ${machine()}.`,
-    `PyTorch: ${
-      version ?? "not installed here"
-    }. Medians (least–greatest) of ${rounds} × ${steps} runs of each, in turn.`,
-    "",
-    ...stepTable(
-      "Training step, d12 (124M), B=4, T=64, fp32",
-      await both<StepTimes>("train_step.ts", [], []),
-    ),
-    ...stepTable(
-      "Training step, d12 (124M), B=4, T=64, bf16 (PyTorch: autocast)",
-      await both<StepTimes>("train_step.ts", ["--bf16"], ["--bf16"]),
-    ),
-    ...matmulTable(await both<{ matmul: MatmulTimes[] }>("matmul.ts", [], ["--matmul"])),
-  ];
-  const text = lines.join("\n");
-  console.log(text);
-  if (!quick) {
-    const path = join(ROOT, "bench", "RESULTS.md");
-    await Deno.writeTextFile(path, text);
-    await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", path] }).output();
+  try {
+    await main(Deno.args);
+  } catch (error) {
+    for (const line of errorLines(error, Deno.args.includes("--debug"))) console.error(line);
+    Deno.exit(error instanceof UsageError ? 2 : 1);
   }
 }

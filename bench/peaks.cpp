@@ -1,0 +1,326 @@
+// What this machine can do at most: prints one JSON object of samples, with one thread and with all of them,
+//   {"threads": 2, "fma_fp32": {"one": [...], "all": [...]}, "amx_bf16": null, ...}
+// Arithmetic in GFLOP/s (int8: 10⁹ operations/s), memory in GB/s, what is not there null. A multiplication and an
+// addition are two operations, a copy counts both ways.
+//
+//   peaks THREADS MILLISECONDS       each sample takes about so long
+//
+// Arithmetic happens in registers only: as many independent sums as hide the latency. Each kernel is compiled for its
+// own instruction set and runs only where the processor and the system have that.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <immintrin.h>
+#define TARGET(isa) __attribute__((target(isa), noinline))
+#endif
+
+namespace {
+
+// The two halves of a thread's share of memory; none for arithmetic.
+struct Buffers {
+  char *from, *to;
+  int64_t bytes;
+};
+
+using Run = void (*)(int64_t rounds, const Buffers &buffers);
+
+struct Kernel {
+  const char *name;
+  Run run;      // null where this machine does not have it
+  double work;  // operations or bytes of a round; of a round over memory, in units of the buffer
+  bool memory;
+};
+
+// Latency 4, two a cycle, is 8; twelve still leave registers for the factors where there are 16.
+constexpr int kSums = 12;
+constexpr int kSamples = 5;
+
+volatile float g_sink;
+volatile float g_half = 0.5f;  // x ← x/2 + 1/2 stays 1: neither overflows nor becomes denormal
+
+using Float4 = float __attribute__((vector_size(16)));
+
+void fma_portable(int64_t rounds, const Buffers &) {
+  const float half = g_half;
+  const Float4 factor = {half, half, half, half};
+  Float4 sums[kSums];
+  for (Float4 &sum : sums) sum = factor + factor;
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (Float4 &sum : sums) sum = sum * factor + factor;
+  }
+  for (const Float4 &sum : sums) g_sink = sum[0];
+}
+
+#ifdef __x86_64__
+
+TARGET("avx2,fma") void fma_avx2(int64_t rounds, const Buffers &) {
+  const __m256 factor = _mm256_set1_ps(g_half);
+  __m256 sums[kSums];
+  for (__m256 &sum : sums) sum = _mm256_set1_ps(1);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (__m256 &sum : sums) sum = _mm256_fmadd_ps(sum, factor, factor);
+  }
+  for (const __m256 &sum : sums) g_sink = sum[0];
+}
+
+TARGET("avx512f") void fma_avx512(int64_t rounds, const Buffers &) {
+  const __m512 factor = _mm512_set1_ps(g_half);
+  __m512 sums[kSums];
+  for (__m512 &sum : sums) sum = _mm512_set1_ps(1);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (__m512 &sum : sums) sum = _mm512_fmadd_ps(sum, factor, factor);
+  }
+  for (const __m512 &sum : sums) g_sink = sum[0];
+}
+
+TARGET("avx512f,avx512bw,avx512bf16") void dot_bf16(int64_t rounds, const Buffers &) {
+  const __m512i bits = _mm512_set1_epi32(g_half == 0.5f ? 0x3f003f00 : 0);  // pairs of 0.5
+  __m512bh factor;
+  std::memcpy(&factor, &bits, sizeof factor);
+  __m512 sums[kSums];
+  for (__m512 &sum : sums) sum = _mm512_set1_ps(1);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (__m512 &sum : sums) sum = _mm512_dpbf16_ps(sum, factor, factor);
+  }
+  for (const __m512 &sum : sums) g_sink = sum[0];
+}
+
+TARGET("avx512f,avx512vnni") void dot_int8(int64_t rounds, const Buffers &) {
+  const __m512i factor = _mm512_set1_epi32(g_half == 0.5f ? 0x01010101 : 0);
+  __m512i sums[kSums];
+  for (__m512i &sum : sums) sum = _mm512_setzero_si512();
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (__m512i &sum : sums) sum = _mm512_dpbusd_epi32(sum, factor, factor);
+  }
+  for (const __m512i &sum : sums) g_sink = static_cast<float>(sum[0]);
+}
+
+constexpr int kTileRows = 16, kTileBytes = 64;
+
+TARGET("amx-tile,amx-bf16") void amx_bf16(int64_t rounds, const Buffers &) {
+  struct {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {};
+    uint8_t rows[16] = {};
+  } config;
+  for (int tile = 0; tile < 8; ++tile) {
+    config.row_bytes[tile] = kTileBytes;
+    config.rows[tile] = kTileRows;
+  }
+  uint16_t ones[kTileRows * kTileBytes / 2];
+  for (uint16_t &one : ones) one = 0x3f80;
+  __asm__ volatile("" : : "r"(&config), "r"(ones) : "memory");  // gcc 12's tile macros tell the compiler of no memory
+  _tile_loadconfig(&config);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, ones, kTileBytes);
+  _tile_loadd(5, ones, kTileBytes);
+  _tile_loadd(6, ones, kTileBytes);
+  _tile_loadd(7, ones, kTileBytes);
+  for (int64_t round = 0; round < rounds; ++round) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+}
+
+// Whether processor and kernel let this process use tiles: Linux wants to be asked, once for all threads to come.
+bool may_use_amx() {
+#ifdef __linux__
+  unsigned a, b, c, d;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+#endif  // __x86_64__
+
+using Word = uint64_t __attribute__((vector_size(64), may_alias));
+
+void read_memory(int64_t rounds, const Buffers &buffers) {
+  const Word *words = reinterpret_cast<const Word *>(buffers.from);
+  const int64_t count = buffers.bytes / static_cast<int64_t>(sizeof(Word));
+  Word sums[4] = {};
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int64_t i = 0; i + 4 <= count; i += 4) {
+      for (int k = 0; k < 4; ++k) sums[k] += words[i + k];
+    }
+  }
+  for (const Word &sum : sums) g_sink = static_cast<float>(sum[0]);
+}
+
+#ifdef __x86_64__
+// Past the caches: an ordinary store reads the line first.
+void write_memory(int64_t rounds, const Buffers &buffers) {
+  const __m128i value = _mm_set1_epi8(1);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int64_t i = 0; i < buffers.bytes; i += 16)
+      _mm_stream_si128(reinterpret_cast<__m128i *>(buffers.to + i), value);
+  }
+  _mm_sfence();
+}
+
+void copy_memory(int64_t rounds, const Buffers &buffers) {
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int64_t i = 0; i < buffers.bytes; i += 16) {
+      const __m128i value = _mm_load_si128(reinterpret_cast<const __m128i *>(buffers.from + i));
+      _mm_stream_si128(reinterpret_cast<__m128i *>(buffers.to + i), value);
+    }
+  }
+  _mm_sfence();
+}
+#else
+void write_memory(int64_t rounds, const Buffers &buffers) {
+  for (int64_t round = 0; round < rounds; ++round) {
+    std::memset(buffers.to, static_cast<int>(round), static_cast<size_t>(buffers.bytes));
+    __asm__ volatile("" : : "r"(buffers.to) : "memory");
+  }
+}
+
+void copy_memory(int64_t rounds, const Buffers &buffers) {
+  for (int64_t round = 0; round < rounds; ++round) {
+    std::memcpy(buffers.to, buffers.from, static_cast<size_t>(buffers.bytes));
+    __asm__ volatile("" : : "r"(buffers.to) : "memory");
+  }
+}
+#endif
+
+std::vector<Kernel> kernels() {
+  Run fma = fma_portable, bf16 = nullptr, amx = nullptr, int8 = nullptr;
+  double lanes = 4;
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx512f")) {
+    fma = fma_avx512;
+    lanes = 16;
+  } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    fma = fma_avx2;
+    lanes = 8;
+  }
+  if (__builtin_cpu_supports("avx512bf16")) bf16 = dot_bf16;
+  if (__builtin_cpu_supports("avx512vnni")) int8 = dot_int8;
+  if (may_use_amx()) amx = amx_bf16;
+#endif
+  return {{"fma_fp32", fma, 2 * lanes * kSums, false},
+          {"dot_bf16", bf16, 2 * 32.0 * kSums, false},
+          {"amx_bf16", amx, 4 * 2 * 16.0 * 16 * 32, false},
+          {"dot_int8", int8, 2 * 64.0 * kSums, false},
+          {"read", read_memory, 1, true},
+          {"write", write_memory, 1, true},
+          {"copy", copy_memory, 2, true}};
+}
+
+// Memory beyond every cache, in huge pages where there are any, touched first by the calling thread.
+char *allocate(int64_t bytes) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  void *memory = std::aligned_alloc(kHugePage, static_cast<size_t>(bytes));
+  if (memory == nullptr) {
+    std::fprintf(stderr, "peaks: %lld bytes of memory can't be had\n", static_cast<long long>(bytes));
+    std::exit(1);
+  }
+#ifdef __linux__
+  madvise(memory, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+#endif
+  std::memset(memory, 1, static_cast<size_t>(bytes));
+  return static_cast<char *>(memory);
+}
+
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// Rates of `threads` threads that begin together: their work over the time until the last is done.
+std::vector<double> measure(const Kernel &kernel, int threads, double sample_seconds) {
+  constexpr int64_t kSlice = int64_t{32} << 20, kLeast = int64_t{512} << 20;
+  const int64_t slices = std::max<int64_t>(1, kLeast / kSlice / threads);
+  std::vector<double> took(static_cast<size_t>(kSamples * threads));
+  std::atomic<int> arrived{0};
+  std::atomic<int64_t> rounds{0};
+  const auto body = [&](int thread) {
+    Buffers buffers = {nullptr, nullptr, 0};
+    if (kernel.memory) buffers = {allocate(slices * kSlice), allocate(slices * kSlice), slices * kSlice};
+    int64_t mine = 1;  // rounds that take long enough
+    for (double once = 0; once < sample_seconds / 4; mine *= 2) {
+      const auto begin = Clock::now();
+      kernel.run(mine, buffers);
+      once = seconds(begin, Clock::now());
+    }
+    if (thread == 0) rounds = mine;
+    for (int sample = 0; sample < kSamples; ++sample) {
+      ++arrived;
+      while (arrived < threads * (sample + 1)) std::this_thread::yield();
+      const auto begin = Clock::now();
+      kernel.run(rounds, buffers);
+      took[static_cast<size_t>(sample * threads + thread)] = seconds(begin, Clock::now());
+    }
+    std::free(buffers.from);
+    std::free(buffers.to);
+  };
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; ++thread) others.emplace_back(body, thread);
+  body(0);
+  for (std::thread &other : others) other.join();
+
+  const double bytes = kernel.memory ? static_cast<double>(slices * kSlice) : 1;
+  std::vector<double> rates;
+  for (int sample = 0; sample < kSamples; ++sample) {
+    double longest = 0;
+    for (int thread = 0; thread < threads; ++thread) {
+      longest = std::max(longest, took[static_cast<size_t>(sample * threads + thread)]);
+    }
+    rates.push_back(kernel.work * bytes * static_cast<double>(rounds.load()) * threads / longest / 1e9);
+  }
+  return rates;
+}
+
+void print(const char *name, const std::vector<double> &rates, const char *after) {
+  std::printf("\"%s\": [", name);
+  for (size_t i = 0; i < rates.size(); ++i) std::printf("%s%.2f", i == 0 ? "" : ", ", rates[i]);
+  std::printf("]%s", after);
+}
+
+}  // namespace
+
+int main(int count, char **arguments) {
+  const int threads = count == 3 ? std::atoi(arguments[1]) : 0;
+  const int milliseconds = count == 3 ? std::atoi(arguments[2]) : 0;
+  if (threads < 1 || milliseconds < 1) {
+    std::fprintf(stderr, "usage: peaks THREADS MILLISECONDS\n");
+    return 2;
+  }
+  std::printf("{\"threads\": %d", threads);
+  for (const Kernel &kernel : kernels()) {
+    std::printf(", \"%s\": ", kernel.name);
+    if (kernel.run == nullptr) {
+      std::printf("null");
+      continue;
+    }
+    std::printf("{");
+    print("one", measure(kernel, 1, milliseconds / 1e3), ", ");
+    print("all", measure(kernel, threads, milliseconds / 1e3), "}");
+  }
+  std::printf("}\n");
+}
