@@ -15,6 +15,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import("./commands/sample.ts"),
   },
   {
+    name: "eval",
+    summary: "measure a model's loss on token files",
+    load: () => import("./commands/eval.ts"),
+  },
+  {
     name: "data",
     summary: "turn text into token files for training",
     load: () => import("./commands/data.ts"),

@@ -39,6 +39,7 @@ export { type DType, float32, type Tensor } from "./ffi/tensor.ts";
 export { type AdamW } from "./src/adamw.ts";
 export { END_OF_TEXT, type GPT2Config, presetConfig, PRESETS } from "./src/config.ts";
 export { FileError, LlmtsError, UsageError } from "./src/errors.ts";
+export { createEvaluator, type Evaluation, type Evaluator } from "./src/evaluate.ts";
 export {
   createDecoder,
   type Decoder,

@@ -40,6 +40,7 @@ export const LLMTS = "llmts";
 export const EAGER = "PyTorch eager";
 export const COMPILED = "PyTorch compiled";
 export const TRANSFORMERS = "transformers";
+export const RECOMPUTING = "llmts --recompute mlp";
 
 /** Prompt, and tokens after it, in decoding. */
 const PROMPT = 64;
@@ -56,6 +57,7 @@ export function benchCases(threads: number, quick: boolean): Case[] {
     ...PRECISIONS.filter((precision) => !quick || precision === "bf16").map((precision) =>
       decodingCase(precision, threads, quick)
     ),
+    ...(quick ? [] : [recomputeCase(threads)]),
     ...(quick || threads < 2 ? [] : TRAINING.map(threadsCase)),
     smallCase(threads),
   ];
@@ -110,13 +112,32 @@ function decodingCase(
   };
 }
 
+/** What computing the feed-forward layers' activations again costs, and saves. */
+function recomputeCase(threads: number): Case {
+  const sizes = ["d12", "4", "1024", String(threads), "fp32", "total"];
+  return {
+    id: "recompute-fp32-T1024",
+    title: "Training step that computes activations again, 124M (d12), B=4 T=1024, fp32",
+    precision: "fp32",
+    contestants: [
+      { name: LLMTS, runtime: "deno", args: ["bench/train_step.ts", ...sizes] },
+      { name: RECOMPUTING, runtime: "deno", args: ["bench/train_step.ts", ...sizes, "mlp"] },
+    ],
+    rounds: 2,
+    counted: 1,
+    warmup: 1,
+    rewarm: 0,
+    seconds: 60,
+  };
+}
+
 /** The same step with one thread and with two. */
 function threadsCase(precision: Precision): Case {
   return {
     id: `threads-${precision}`,
     title: `Training step with one thread and two, 124M (d12), B=4 T=64, ${precision}`,
     precision,
-    contestants: [1, 2].map((threads) => ({
+    contestants: [2, 1].map((threads) => ({
       name: threadsName(threads),
       runtime: "deno",
       args: ["bench/train_step.ts", "d12", "4", "64", String(threads), precision],

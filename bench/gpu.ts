@@ -11,7 +11,7 @@ import { type Device, openDevice } from "../ffi/device.ts";
 import { presetConfig } from "../src/config.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { measurePeak, trainingFlops } from "../src/flops.ts";
-import { type Precision, PRECISIONS } from "../src/model.ts";
+import { PRECISIONS } from "../src/model.ts";
 import { LLMTS } from "./cases.ts";
 import { COMPILED_FLASH, EAGER_FLASH, type GpuMeasured, gpuReport } from "./gpu_report.ts";
 import { SMALL } from "./models.ts";
@@ -92,12 +92,6 @@ function openGpu(): Device | string {
   }
 }
 
-/** Frees what it took: the card is the contestants' from then on. */
-function peakOf(device: Device, precision: Precision): number {
-  using memory = device.temporary();
-  return measurePeak(memory, precision);
-}
-
 /** @throws {LlmtsError} llmts failed */
 async function main(args: readonly string[]): Promise<void> {
   if (wantsHelp(args)) {
@@ -113,7 +107,7 @@ async function main(args: readonly string[]): Promise<void> {
     return;
   }
   const { device: card } = device.info();
-  const reachedPeak = peakOf(device, precision);
+  const reachedPeak = measurePeak(device, precision);
 
   const sizes = [model, String(B), String(T), precision];
   const python = (name: string, ...more: string[]): Contestant => ({

@@ -5,6 +5,9 @@
  */
 import type { DeviceInfo } from "../ffi/library.ts";
 
+/** The name of the load before the bench: how many threads ran or wanted to, on average over a minute. */
+export const LOAD = "Load before";
+
 function read(path: string): string {
   try {
     return Deno.readTextFileSync(path).trim();
@@ -63,7 +66,7 @@ export async function describeMachine(
     "Caches": caches(),
     "Memory": `${(Deno.systemMemoryInfo().total / 2 ** 30).toFixed(1)} GiB`,
     "System": `${Deno.build.os} ${Deno.osRelease()}, transparent huge pages: ${hugePages ?? "unknown"}`,
-    "Load before": Deno.loadavg()[0]!.toFixed(2),
+    [LOAD]: Deno.loadavg()[0]!.toFixed(2),
     "llmts": commit === "" ? "" : `${commit}${changed === "" ? "" : " with changes"}`,
     "CPU library": variant,
     "Deno": Deno.version.deno,

@@ -1,7 +1,7 @@
 // What this machine can do at most: prints one JSON object of samples, with one thread and with all of them,
 //   {"threads": 2, "fma_fp32": {"one": [...], "all": [...]}, "amx_bf16": null, ...}
 // Arithmetic in GFLOP/s (int8: 10⁹ operations/s), memory in GB/s, what is not there null. A multiplication and an
-// addition are two operations, a copy counts both ways.
+// addition are two operations; a copy and an update in place count both ways.
 //
 //   peaks THREADS MILLISECONDS       each sample takes about so long
 //
@@ -171,27 +171,6 @@ void read_memory(int64_t rounds, const Buffers &buffers) {
   for (const Word &sum : sums) g_sink = static_cast<float>(sum[0]);
 }
 
-#ifdef __x86_64__
-// Past the caches: an ordinary store reads the line first.
-void write_memory(int64_t rounds, const Buffers &buffers) {
-  const __m128i value = _mm_set1_epi8(1);
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (int64_t i = 0; i < buffers.bytes; i += 16)
-      _mm_stream_si128(reinterpret_cast<__m128i *>(buffers.to + i), value);
-  }
-  _mm_sfence();
-}
-
-void copy_memory(int64_t rounds, const Buffers &buffers) {
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (int64_t i = 0; i < buffers.bytes; i += 16) {
-      const __m128i value = _mm_load_si128(reinterpret_cast<const __m128i *>(buffers.from + i));
-      _mm_stream_si128(reinterpret_cast<__m128i *>(buffers.to + i), value);
-    }
-  }
-  _mm_sfence();
-}
-#else
 void write_memory(int64_t rounds, const Buffers &buffers) {
   for (int64_t round = 0; round < rounds; ++round) {
     std::memset(buffers.to, static_cast<int>(round), static_cast<size_t>(buffers.bytes));
@@ -201,11 +180,27 @@ void write_memory(int64_t rounds, const Buffers &buffers) {
 
 void copy_memory(int64_t rounds, const Buffers &buffers) {
   for (int64_t round = 0; round < rounds; ++round) {
+#ifdef __x86_64__  // past the caches: an ordinary store reads the line first
+    for (int64_t i = 0; i < buffers.bytes; i += 16) {
+      const __m128i value = _mm_load_si128(reinterpret_cast<const __m128i *>(buffers.from + i));
+      _mm_stream_si128(reinterpret_cast<__m128i *>(buffers.to + i), value);
+    }
+    _mm_sfence();
+#else
     std::memcpy(buffers.to, buffers.from, static_cast<size_t>(buffers.bytes));
     __asm__ volatile("" : : "r"(buffers.to) : "memory");
+#endif
   }
 }
-#endif
+
+// As an optimizer does: reads and writes the same lines.
+void update_memory(int64_t rounds, const Buffers &buffers) {
+  Word *words = reinterpret_cast<Word *>(buffers.to);
+  const int64_t count = buffers.bytes / static_cast<int64_t>(sizeof(Word));
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int64_t i = 0; i < count; ++i) words[i] += 1;
+  }
+}
 
 std::vector<Kernel> kernels() {
   Run fma = fma_portable, bf16 = nullptr, amx = nullptr, int8 = nullptr;
@@ -228,7 +223,8 @@ std::vector<Kernel> kernels() {
           {"dot_int8", int8, 2 * 64.0 * kSums, false},
           {"read", read_memory, 1, true},
           {"write", write_memory, 1, true},
-          {"copy", copy_memory, 2, true}};
+          {"copy", copy_memory, 2, true},
+          {"update", update_memory, 2, true}};
 }
 
 // Memory beyond every cache, in huge pages where there are any, touched first by the calling thread.

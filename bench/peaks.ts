@@ -61,5 +61,8 @@ const PRODUCTS = {
 export function limitsOf(peaks: Peaks, precision: Precision): Limits {
   const greatest = (names: readonly PeakName[]): number =>
     Math.max(...names.map((name) => best(peaks, name) ?? 0));
-  return { flops: 1e9 * greatest(PRODUCTS[precision]), bytes: 1e9 * greatest(["read", "write", "copy"]) };
+  return {
+    flops: 1e9 * greatest(PRODUCTS[precision]),
+    bytes: 1e9 * greatest(["read", "write", "copy", "update"]),
+  };
 }

@@ -6,6 +6,7 @@
 import { LLMTS } from "./cases.ts";
 import { floor } from "./costs.ts";
 import { gibibytes, goalRows, times } from "./goals.ts";
+import { LOAD } from "./machine.ts";
 import { limitsOf } from "./peaks.ts";
 import {
   allTimes,
@@ -19,6 +20,9 @@ import {
 import { median, pairedRatio, rounded, spread } from "./statistics.ts";
 import { table } from "./table.ts";
 
+/** Runnable threads of other programs, on average, from which on a machine is not quiet. */
+const BUSY = 0.5;
+
 const PEAKS: readonly [name: PeakName, words: string][] = [
   ["fma_fp32", "fp32 FMA, GFLOP/s"],
   ["dot_bf16", "bf16 dot product (AVX512-BF16), GFLOP/s"],
@@ -27,6 +31,7 @@ const PEAKS: readonly [name: PeakName, words: string][] = [
   ["read", "reading memory, GB/s"],
   ["write", "writing memory, GB/s"],
   ["copy", "copying memory, both ways, GB/s"],
+  ["update", "updating memory in place, both ways, GB/s"],
 ];
 
 /** The whole report. */
@@ -43,6 +48,7 @@ export function report(results: BenchResults): string {
     "",
     ...table(["What", "Found"], Object.entries(machine)),
     "",
+    ...busySection(machine),
     ...peaksSection(results.peaks),
     ...goalsSection(results),
     ...cases.flatMap(caseSection),
@@ -51,6 +57,12 @@ export function report(results: BenchResults): string {
     "",
     ...cases.flatMap((result) => opsSection(result, results.peaks)),
   ].join("\n");
+}
+
+/** Other programs slow those most whose threads wait for each other, so that ratios are not a quiet machine's. */
+function busySection({ [LOAD]: load = "0" }: Readonly<Record<string, string>>): string[] {
+  if (Number(load) < BUSY) return [];
+  return [`**Other programs were running: peaks, times and ratios are those of a busy machine.**`, ""];
 }
 
 function peaksSection(peaks: Peaks): string[] {
@@ -112,7 +124,7 @@ export function caseSection({ title, contestants }: CaseResult): string[] {
   const failures = contestants.flatMap((other) =>
     "failed" in other ? [`${other.name} was not measured: ${other.failed}`, ""] : []
   );
-  const head = ["", first.name, ...there.flatMap(({ name }) => [name, `by ${name}`])];
+  const head = ["", first.name, ...there.flatMap(({ name }) => [name, `vs ${name}`])];
   return [`## ${title}`, "", ...table(head, rows), "", ...failures];
 }
 

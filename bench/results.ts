@@ -12,7 +12,16 @@ const Rates = z.array(z.number().positive()).min(1).readonly();
 const Peak = z.object({ one: Rates, all: Rates }).nullable();
 
 /** What bench/peaks.cpp measures. */
-export const PEAK_NAMES = ["fma_fp32", "dot_bf16", "amx_bf16", "dot_int8", "read", "write", "copy"] as const;
+export const PEAK_NAMES = [
+  "fma_fp32",
+  "dot_bf16",
+  "amx_bf16",
+  "dot_int8",
+  "read",
+  "write",
+  "copy",
+  "update",
+] as const;
 export type PeakName = typeof PEAK_NAMES[number];
 
 /** GFLOP/s and GB/s, sample by sample; null for what this machine has not. */
@@ -25,6 +34,7 @@ const Peaks = z.object({
   read: Peak,
   write: Peak,
   copy: Peak,
+  update: Peak,
 }) satisfies z.ZodType<Record<PeakName, unknown>>;
 
 const Ops = z.array(z.object({

@@ -1,14 +1,14 @@
 /**
  * Times training steps of llmts, in turns (bench/serve.ts):
  *
- *     deno run -A bench/train_step.ts MODEL B T THREADS PRECISION [ops]
+ *     deno run -A bench/train_step.ts MODEL B T THREADS PRECISION [ops|total [RECOMPUTE]]
  *
- * With `ops` it also times each op. Gradients are not clipped, as in bench/pytorch_bench.py, but their norm is timed.
+ * With `ops` it also times each op; RECOMPUTE is a level of `llmts train --recompute`. Gradients are not clipped, as in bench/pytorch_bench.py, but their norm is timed.
  *
  * @module
  */
 import { openDevice } from "../ffi/device.ts";
-import { allocateActivationGradients, allocateActivations } from "../src/activations.ts";
+import { allocateActivationGradients, allocateActivations, type RecomputeLevel } from "../src/activations.ts";
 import { ADAMW_DEFAULTS, createAdamW } from "../src/adamw.ts";
 import { backward, forward, type Precision } from "../src/model.ts";
 import { allocateParameters } from "../src/parameters.ts";
@@ -24,18 +24,19 @@ export interface StepOptions {
   readonly precision: Precision;
   /** Whether to time each op. */
   readonly ops: boolean;
+  readonly recompute?: RecomputeLevel | undefined;
 }
 
 /** Gets ready to train a model on random tokens; each call is a turn. */
 export function prepareSteps(
   name: string,
-  { B, T, threads, precision, ops }: StepOptions,
+  { B, T, threads, precision, ops, recompute }: StepOptions,
 ): (turn: Turn) => Omit<TurnResult, "peakBytes"> {
   const cpu = openDevice({ device: "cpu", threads });
   const recorder = ops ? recordOps(cpu) : undefined;
   const model = { ...benchModel(name, cpu, precision), device: recorder?.device ?? cpu };
   const { config, device } = model;
-  const shape = { B, T, precision, training: true };
+  const shape = { B, T, precision, training: true, recompute };
   const a = allocateActivations(config, device, shape);
   const d = allocateActivationGradients(config, device, shape);
   const g = allocateParameters(config, device, "fp32");
@@ -75,12 +76,13 @@ export function prepareSteps(
 }
 
 if (import.meta.main) {
-  const [name = "", B, T, threads, precision, ops] = Deno.args;
+  const [name = "", B, T, threads, precision, ops, recompute] = Deno.args;
   await serve(prepareSteps(name, {
     B: Number(B),
     T: Number(T),
     threads: Number(threads),
     precision: precision as Precision,
     ops: ops === "ops",
+    recompute: recompute as RecomputeLevel | undefined,
   }));
 }

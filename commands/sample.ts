@@ -12,7 +12,8 @@ import { gpt2Tokenizer, streamDecoder, type Tokenizer } from "../src/io/tokenize
 import { findModel, loadModel, modelConfig } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import { PRECISIONS } from "../src/model.ts";
-import { lossOfTokens, quantize } from "../src/quantize.ts";
+import { lossOfTokens } from "../src/evaluate.ts";
+import { quantize } from "../src/quantize.ts";
 import { defineCommand } from "./command.ts";
 import { ENGINE_FLAGS, openEngine, OUTPUT_FOLDER } from "./engine.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
@@ -135,6 +136,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   }
   const precision = flags.precision === "int8" ? "bf16" : flags.precision;
   const device = openEngine(flags);
+  if (flags.device === "auto") notice(`device: ${device.info().device}`);
   checkMemory(
     // A bf16 model is rounded from fp32 weights, which are in memory until then.
     memoryPlan(config, {
@@ -176,7 +178,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   output.flush();
   if (model !== plain && all.length > 1) {
     const [loss, before] = [model, plain].map((model) => lossOfTokens(model, all).toFixed(4));
-    notice(`int8: the text's first tokens have a mean loss of ${loss}, with bf16 weights ${before}`);
+    notice(`int8: the text has a mean loss of ${loss}, with bf16 weights ${before}`);
   }
 }
 

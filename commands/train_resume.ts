@@ -37,7 +37,7 @@ const FIXED = ["model", "precision", "masterWeights"] as const;
 /** Flags that decide what is computed: they change only when `--accept` names them. */
 const DECISIVE = [
   ...["data", "shuffle", "overfit", "batchSize", "seqLen", "totalBatchSize", "learningRate", "schedule"],
-  ...["warmup", "finalLrFraction", "gradClip", "weightDecay", "seed", "skipLossZ", "skipGradZ"],
+  ...["warmup", "finalLrFraction", "gradClip", "weightDecay", "seed", "skipLossZ", "skipGradZ", "tf32"],
 ] as readonly Property[];
 
 /** The length of the run. It decides what is computed only where the learning rate's schedule goes by it. */

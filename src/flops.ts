@@ -43,7 +43,8 @@ export function measurePeak(
   precision: Precision,
   now: () => number = () => performance.now(),
 ): number {
-  const probe = device.tensor("fp32", [1]);
+  using memory = device.temporary();
+  const probe = memory.tensor("fp32", [1]);
   /** Milliseconds that `count` calls take: reading waits for what was asked of the device before. */
   const time = (call: () => void, count: number): number => {
     const start = now();
@@ -53,12 +54,12 @@ export function measurePeak(
   };
 
   let n = 128;
-  let call = product(device, precision, n);
+  let call = product(memory, precision, n);
   time(call, 1); // warms up, here and below: the first call touches memory and allocates scratch
   let best = time(call, 1);
   while (best < LONG_ENOUGH && n < LARGEST) {
     n *= 2;
-    call = product(device, precision, n);
+    call = product(memory, precision, n);
     time(call, 1);
     best = time(call, 1);
   }

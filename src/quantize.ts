@@ -5,9 +5,8 @@
  */
 import type { Device } from "../ffi/device.ts";
 import type { Tensor } from "../ffi/tensor.ts";
-import { allocateActivations } from "./activations.ts";
 import { LlmtsError } from "./errors.ts";
-import { forward, logits, type Model } from "./model.ts";
+import type { Model } from "./model.ts";
 import { vocabularyRows } from "./parameters.ts";
 
 /** A weight (OC,C) in int8. */
@@ -40,31 +39,4 @@ export function quantize(model: Model): Model {
     fcprojw: all(p.fcprojw),
   };
   return { ...model, parameters, head: inInt8(device, vocabularyRows(p)) };
-}
-
-/**
- * The mean cross-entropy of tokens, in nats, by the logits that generating sees: what int8 weights cost is the difference
- * between a model's and its quantized one's.
- *
- * @param tokens at least two; of more than 257 only the first 257 count, whose logits are (256,V) numbers
- */
-export function lossOfTokens(model: Model, tokens: ArrayLike<number>): number {
-  const { device, config, precision } = model;
-  const ids = Array.from(tokens).slice(0, Math.min(257, config.maxT + 1));
-  const T = ids.length - 1;
-  const a = allocateActivations(config, device, { B: 1, T, precision, training: false });
-  const inputs = device.tensor("int32", [1, T]);
-  device.write(inputs, Int32Array.from(ids.slice(0, T)));
-  const out = device.tensor("fp32", [1, T, config.V]);
-  forward(model, a, inputs);
-  logits(model, a, out);
-  const values = device.read(out);
-  let sum = 0;
-  for (let t = 0; t < T; t++) {
-    const row = values.subarray(t * config.V, (t + 1) * config.V);
-    const most = row.reduce((most, value) => Math.max(most, value), -Infinity);
-    const total = row.reduce((total, value) => total + Math.exp(value - most), 0);
-    sum += most + Math.log(total) - row[ids[t + 1]!]!;
-  }
-  return sum / T;
 }

@@ -11,8 +11,9 @@ import {
 } from "./activations.ts";
 import { type AdamW, ADAMW_DEFAULTS, createAdamW } from "./adamw.ts";
 import { LlmtsError } from "./errors.ts";
+import { createEvaluator, type Evaluator } from "./evaluate.ts";
 import type { Batch } from "./io/loader.ts";
-import { backward, countTargets, forward, loss, type Model } from "./model.ts";
+import { backward, forward, type Model } from "./model.ts";
 import { createOutlierDetector, type OutlierState } from "./outliers.ts";
 import { allocateParameters, type Parameters } from "./parameters.ts";
 
@@ -74,8 +75,8 @@ export interface Trainer {
   microSteps(batches: Batch | Iterable<Batch>, learningRate: number): Generator<void, StepResult>;
   /** A copy of what the outlier detectors remember. */
   windows(): OutlierWindows;
-  /** The mean loss over batches, each position that counts alike, and how many those are. Changes nothing. */
-  evaluate(batches: Iterable<Batch>): { loss: number; tokens: number };
+  /** The mean loss over batches. Changes nothing. */
+  readonly evaluate: Evaluator;
 }
 
 /**
@@ -166,18 +167,7 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
       }
     },
 
-    evaluate(batches): { loss: number; tokens: number } {
-      let sum = 0;
-      let count = 0;
-      for (const batch of batches) {
-        take(batch);
-        forward(model, activations, tokens);
-        const counted = countTargets(device, targets);
-        sum += loss(model, activations, targets) * counted;
-        count += counted;
-      }
-      return { loss: sum / count, tokens: count };
-    },
+    evaluate: createEvaluator(model, { B, T, activations }),
   };
 }
 

@@ -47,6 +47,7 @@ function clocked(milliseconds: (n: number, call: number) => number) {
       reads++;
       return new Float32Array(1);
     },
+    temporary: (): object => ({ ...device, [Symbol.dispose]: () => {} }),
     ops: {
       convert: () => {},
       matmul: (out: { shape: number[] }) => {

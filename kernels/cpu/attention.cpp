@@ -8,8 +8,8 @@
 #include <cmath>
 #include <limits>
 
+#include "common/door.h"
 #include "cpu/bf16.h"
-#include "cpu/door.h"
 #include "cpu/gemm.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"

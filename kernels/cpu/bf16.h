@@ -10,7 +10,7 @@
 #include <optional>
 #include <type_traits>
 
-#include "cpu/door.h"
+#include "common/door.h"
 #include "cpu/scratch.h"
 
 namespace llmts {
@@ -36,6 +36,7 @@ inline Bf16 narrowed(float value) {
 }
 
 inline float as_float(float value) { return value; }
+inline float as_float(int8_t value) { return value; }
 inline float as_float(Bf16 value) { return widened(value); }
 
 // out (n) = in, in another precision or the same, on the calling thread.

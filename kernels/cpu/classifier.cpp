@@ -7,8 +7,8 @@
 #include <cinttypes>
 #include <cmath>
 
+#include "common/door.h"
 #include "cpu/bf16.h"
-#include "cpu/door.h"
 #include "cpu/gemm.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"

@@ -3,8 +3,8 @@
 //             dx  = dout · gelu'(x)
 //   residual: out = a + b
 //   convert:  out = x, in another precision
+#include "common/door.h"
 #include "cpu/bf16.h"
-#include "cpu/door.h"
 #include "cpu/threads.h"
 #include "cpu/vector_math.h"
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cinttypes>
 
+#include "common/door.h"
 #include "cpu/bf16.h"
-#include "cpu/door.h"
 #include "cpu/threads.h"
 
 using namespace llmts;

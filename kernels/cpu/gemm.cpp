@@ -45,25 +45,6 @@ View from_column(View b, int64_t column) {
   return {b.data + (b.transposed ? column * b.stride : column), b.stride, b.transposed};
 }
 
-// a · b over n elements in one stream, which is the fastest to read memory by: four chains of sums hide the latency of
-// adding, and asking for data 2 KiB ahead that of memory, where prefetching in hardware stops at the end of a page.
-template <class A, class B>
-float dot(const A *a, const B *b, int64_t n) {
-  constexpr int64_t kStep = 4 * kWidth, kAhead = 2048 / sizeof(B), kLine = 64 / sizeof(B);
-  Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
-  int64_t i = 0;
-  for (; i + kStep <= n; i += kStep) {
-    for (int64_t line = 0; line < kStep; line += kLine) __builtin_prefetch(b + i + kAhead + line);
-    sum0 += load(a + i) * load(b + i);
-    sum1 += load(a + i + kWidth) * load(b + i + kWidth);
-    sum2 += load(a + i + 2 * kWidth) * load(b + i + 2 * kWidth);
-    sum3 += load(a + i + 3 * kWidth) * load(b + i + 3 * kWidth);
-  }
-  float sum = sum_of((sum0 + sum1) + (sum2 + sum3));
-  for (; i < n; ++i) sum += as_float(a[i]) * as_float(b[i]);
-  return sum;
-}
-
 // out (N) = or += x (K) · b (K,N), several columns of b at a time while their sums stay in registers.
 template <class X, class B>
 void combine_rows(float *out, bool add, const X *x, const B *b, int64_t stride, int64_t N, int64_t K) {

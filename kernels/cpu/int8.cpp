@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "cpu/door.h"
+#include "common/door.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 #include "cpu/vector.h"
@@ -34,24 +34,6 @@ Layout layout(int64_t OC, int64_t C) {
   return made;
 }
 
-// q · x over n elements: four chains of sums, and memory asked for ahead, as in gemm.cpp's dot().
-template <class X>
-float dot(const int8_t *q, const X *x, int64_t n) {
-  constexpr int64_t kStep = 4 * kWidth, kAhead = 2048;
-  Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
-  int64_t i = 0;
-  for (; i + kStep <= n; i += kStep) {
-    __builtin_prefetch(q + i + kAhead);
-    sum0 += load(q + i) * load(x + i);
-    sum1 += load(q + i + kWidth) * load(x + i + kWidth);
-    sum2 += load(q + i + 2 * kWidth) * load(x + i + 2 * kWidth);
-    sum3 += load(q + i + 3 * kWidth) * load(x + i + 3 * kWidth);
-  }
-  float sum = sum_of((sum0 + sum1) + (sum2 + sum3));
-  for (; i < n; ++i) sum += static_cast<float>(q[i]) * as_float(x[i]);
-  return sum;
-}
-
 template <class T>
 void quantize_row(int8_t *q, float *scale, const T *row, int64_t C) {
   float largest = 0.0f;
@@ -73,7 +55,7 @@ void multiply_int8(float *out, Elements x, const void *packed, int64_t N, int64_
       dispatch(x, [&](const auto *from) {
         for (int64_t row = begin; row < end; ++row) {
           for (int64_t n = 0; n < N; ++n)
-            out[n * OC + row] = scales[row] * dot(rows + row * at.stride, from + n * C, C);
+            out[n * OC + row] = scales[row] * dot(from + n * C, rows + row * at.stride, C);
         }
       });
     } else {

@@ -7,8 +7,8 @@
 #include <cmath>
 #include <vector>
 
+#include "common/door.h"
 #include "cpu/bf16.h"
-#include "cpu/door.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 

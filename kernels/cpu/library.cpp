@@ -4,8 +4,8 @@
 #include <cstring>
 #include <string>
 
+#include "common/door.h"
 #include "cpu/cpu_info.h"
-#include "cpu/door.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 

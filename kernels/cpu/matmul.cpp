@@ -4,8 +4,8 @@
 //   dweight: dweight (+)= doutᵀ · x
 //   dbias:   dbias (+)= the sum of dout over rows
 // Bias, activation and its derivative are applied to each block of the product while it is in the cache.
+#include "common/door.h"
 #include "cpu/bf16.h"
-#include "cpu/door.h"
 #include "cpu/gemm.h"
 #include "cpu/int8.h"
 #include "cpu/scratch.h"

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "cpu/door.h"
+#include "common/door.h"
 #include "cpu/threads.h"
 
 namespace llmts {

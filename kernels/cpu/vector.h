@@ -4,6 +4,7 @@
 #define LLMTS_CPU_VECTOR_H
 
 #include <cstdint>
+#include <utility>
 
 #include "cpu/bf16.h"
 
@@ -60,9 +61,37 @@ inline HalfVector load_half(const Bf16 *from) {
 }
 inline void store(float *to, HalfVector v) { *reinterpret_cast<UnalignedHalfVector *>(to) = v; }
 
-inline float sum_of(Vector v) {
-  float sum = 0.0f;
-  for (int i = 0; i < kWidth; ++i) sum += v[i];
+// v plus itself with neighbouring groups of Distance lanes exchanged.
+template <int Distance, size_t... I>
+Vector folded(Vector v, std::index_sequence<I...>) {
+  return v + __builtin_shufflevector(v, v, static_cast<int>(I ^ Distance)...);
+}
+
+// In pairs: one after the other the additions would wait for each other.
+template <int Distance = kWidth / 2>
+float sum_of(Vector v) {
+  if constexpr (Distance == 0)
+    return v[0];
+  else
+    return sum_of<Distance / 2>(folded<Distance>(v, std::make_index_sequence<kWidth>()));
+}
+
+// a · b over n elements in one stream, which is the fastest to read memory by: four chains of sums hide the latency of
+// adding, and asking for data 2 KiB ahead that of memory, where prefetching in hardware stops at the end of a page.
+template <class A, class B>
+float dot(const A *a, const B *b, int64_t n) {
+  constexpr int64_t kStep = 4 * kWidth, kAhead = 2048 / sizeof(B), kLine = 64 / sizeof(B);
+  Vector sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    for (int64_t line = 0; line < kStep; line += kLine) __builtin_prefetch(b + i + kAhead + line);
+    sum0 += load(a + i) * load(b + i);
+    sum1 += load(a + i + kWidth) * load(b + i + kWidth);
+    sum2 += load(a + i + 2 * kWidth) * load(b + i + 2 * kWidth);
+    sum3 += load(a + i + 3 * kWidth) * load(b + i + 3 * kWidth);
+  }
+  float sum = sum_of((sum0 + sum1) + (sum2 + sum3));
+  for (; i < n; ++i) sum += as_float(a[i]) * as_float(b[i]);
   return sum;
 }
 

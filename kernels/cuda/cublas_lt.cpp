@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/door.h"
+#include "common/door.h"
 
 #if __has_include(<cublasLt.h>)
 #include <cublasLt.h>

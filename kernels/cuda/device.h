@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "cpu/door.h"
+#include "common/door.h"
 #include "cuda/platform.h"
 
 namespace llmts {

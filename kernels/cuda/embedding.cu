@@ -92,9 +92,10 @@ __global__ void __launch_bounds__(kThreads) token_gradient_kernel(float *dwte, I
   add(dwte, token * C + c, sum);
 }
 
-// dwpe (rows, C): those from T_ on are reached by no sequence.
+// dwpe (rows, C): those from T_ on are reached by no sequence. Four blocks a multiprocessor: without the hint ptxas
+// spills for sm_100.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     position_gradient_kernel(float *dwpe, In<T> dout, bool accumulate, int64_t B, int64_t T_, int64_t C, int64_t rows) {
   const int64_t vector = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, index = vector * W;
   if (index >= rows * C) return;

@@ -7,7 +7,7 @@
 #include <initializer_list>
 #include <type_traits>
 
-#include "cpu/door.h"
+#include "common/door.h"
 #include "cuda/vector.h"
 
 namespace llmts {

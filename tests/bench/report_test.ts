@@ -43,7 +43,7 @@ Deno.test("goalRows() compares with the goals and names the bound", () => {
   });
   assertEquals([memory!.goal, memory!.reached, memory!.met], ["2.2 GiB", "2.00 GiB", true]);
   assertEquals([two!.goal, two!.reached, two!.met], ["1.8×", "1.90× (1.90–1.90)", true]);
-  assertEquals(two!.bound, "this machine's own: fma_fp32 1.90×, read 1.60×, copy 1.67×");
+  assertEquals(two!.bound, "this machine's own: fma_fp32 1.90×, read 1.60×, update 1.67×");
 });
 
 Deno.test("goalRows() says what is missed and what was not measured", () => {
@@ -99,6 +99,12 @@ Deno.test("report() has the machine, the peaks, the goals and every case", () =>
   ) {
     assertStringIncludes(text, part);
   }
+});
+
+Deno.test("report() says when the machine was busy", () => {
+  const busy = (load: string): boolean =>
+    report({ ...run(), machine: { "Load before": load } }).includes("those of a busy machine");
+  assertEquals([busy("0.10"), busy("2.00"), report(run()).includes("busy")], [false, true, false]);
 });
 
 Deno.test("changes() pairs what both runs have, and compare() marks what is beyond noise", () => {

@@ -15,7 +15,7 @@ const FUNCTIONS = [
 ];
 
 /** Shared by both libraries. */
-const DOOR = "kernels/cpu/door.cpp";
+const DOOR = "kernels/common/door.cpp";
 
 /** A library with the functions that are looked up, of this version. */
 async function plant(file: string, version: number, functions: readonly string[] = FUNCTIONS): Promise<void> {

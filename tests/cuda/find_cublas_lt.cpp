@@ -1,7 +1,7 @@
 // Opens cuBLASLt as the library does and prints its version, or why there is none: cublas_lt_test.ts plants one.
 #include <cstdio>
 
-#include "cpu/door.h"
+#include "common/door.h"
 #include "cuda/cublas_lt.h"
 
 int main() {

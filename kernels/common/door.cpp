@@ -1,4 +1,4 @@
-#include "cpu/door.h"
+#include "common/door.h"
 
 #include <algorithm>
 #include <cinttypes>

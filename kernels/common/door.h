@@ -1,7 +1,7 @@
 // Shared by both libraries: what every exported function does at its door: check dimensions, pointers and dtypes, and
 // turn whatever goes wrong inside into a status and the words for it.
-#ifndef LLMTS_CPU_DOOR_H
-#define LLMTS_CPU_DOOR_H
+#ifndef LLMTS_COMMON_DOOR_H
+#define LLMTS_COMMON_DOOR_H
 
 #include <cstdint>
 #include <exception>

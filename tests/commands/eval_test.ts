@@ -1,0 +1,63 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { llmts } from "./run.ts";
+import { inSmallFolder } from "./small_model.ts";
+
+const EVAL = ["eval", "--model", "small.bin", "--data", "fox_val.bin", "--threads", "1", "--seq-len", "16"];
+
+/** Loss and tokens that a run printed. */
+function evaluated({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) {
+  assertEquals([code, stderr], [0, ""]);
+  const found = /^loss (\d+\.\d{6}), perplexity (\d+\.\d{3})\n(\d+) tokens, T=16, /.exec(stdout);
+  assert(found !== null, stdout);
+  return { loss: Number(found[1]), perplexity: Number(found[2]), tokens: Number(found[3]) };
+}
+
+Deno.test("llmts eval gives a loss that doesn't depend on the batch size, and that train validates with", async () => {
+  await inSmallFolder(async (folder) => {
+    const [one, three] = await Promise.all(
+      ["1", "3"].map((B) => llmts(folder, [...EVAL, "--batch-size", B])),
+    );
+    const { loss, perplexity, tokens } = evaluated(one!);
+    assertEquals(evaluated(three!), { loss, perplexity, tokens });
+    assert(Math.abs(Math.log(perplexity) - loss) < 1e-4);
+    const train = await llmts(folder, [
+      ...["train", "--model", "small.bin", "--data", "fox_train.bin", "--threads", "1", "--batch-size", "2"],
+      ...["--seq-len", "16", "--steps", "1", "--val-batches", "0", "--sample-every", "0"],
+    ]);
+    assertStringIncludes(train.stdout, `val loss ${loss.toFixed(6)} (${tokens} tokens, T=16)`);
+  });
+});
+
+Deno.test("llmts eval takes as many tokens as asked, in each precision", async () => {
+  await inSmallFolder(async (folder) => {
+    const runs = await Promise.all(
+      ["fp32", "bf16", "int8"].map((precision) =>
+        llmts(folder, [...EVAL, "--tokens", "21", "--precision", precision, "--device", "cpu"])
+      ),
+    );
+    const [fp32, bf16, int8] = runs.map(evaluated);
+    for (const other of [fp32!, bf16!, int8!]) {
+      assertEquals(other.tokens, 21);
+      assert(Math.abs(other.loss - fp32!.loss) < 0.02, `${other.loss} and ${fp32!.loss}`);
+    }
+    assert(bf16!.loss !== fp32!.loss && int8!.loss !== bf16!.loss);
+  });
+});
+
+Deno.test("llmts eval refuses what it can't evaluate with one line", async () => {
+  await inSmallFolder(async (folder) => {
+    for (
+      const [args, code, message] of [
+        [["--model", "d4"], 2, /is a preset/],
+        [["--model", "none"], 1, /no such file/],
+        [["--model", "small.bin", "--seq-len", "33"], 2, /has 32 positions/],
+        [["--model", "small.bin", "--data", "small.bin"], 1, /small\.bin/],
+      ] as const
+    ) {
+      const result = await llmts(folder, ["eval", ...args]);
+      assertEquals([result.code, result.stdout], [code, ""]);
+      assertMatch(result.stderr, message);
+      assert(result.stderr.trim().split("\n").length <= 2);
+    }
+  });
+});
