@@ -5,13 +5,13 @@
  * @module
  */
 import { dirname, fromFileUrl, join } from "@std/path";
-import { errorLines } from "../commands/dispatch.ts";
-import { type FlagTable, parseFlags, wantsHelp } from "../commands/flags.ts";
+import { defineCommand } from "../commands/command.ts";
+import { exitCode } from "../commands/dispatch.ts";
+import { ENGINE_FLAGS } from "../commands/engine.ts";
 import { type Device, openDevice } from "../ffi/device.ts";
 import { presetConfig } from "../src/config.ts";
-import { LlmtsError, UsageError } from "../src/errors.ts";
+import { LlmtsError } from "../src/errors.ts";
 import { measurePeak, trainingFlops } from "../src/flops.ts";
-import { PRECISIONS } from "../src/model.ts";
 import { LLMTS } from "./cases.ts";
 import { COMPILED_FLASH, EAGER_FLASH, type GpuMeasured, gpuReport } from "./gpu_report.ts";
 import { SMALL } from "./models.ts";
@@ -19,32 +19,6 @@ import { type Server, startServer } from "./serve.ts";
 
 const ROOT = join(dirname(fromFileUrl(import.meta.url)), "..");
 const USAGE = "deno task bench:gpu";
-const HELP =
-  `usage: ${USAGE} [--model d12] [--batch-size 16] [--seq-len 1024] [--precision bf16|fp32] [--rounds 4] [--steps 20]
-LLMTS_LIBRARY_PATH names another CUDA library.`;
-
-const FLAGS = {
-  model: { type: "string", value: "NAME", default: "d12", description: "a preset, or small", group: "What" },
-  batchSize: { type: "integer", value: "B", min: 1, default: 16, description: "sequences", group: "What" },
-  seqLen: {
-    type: "integer",
-    value: "T",
-    min: 1,
-    default: 1024,
-    description: "tokens in each",
-    group: "What",
-  },
-  precision: {
-    type: "choice",
-    choices: PRECISIONS,
-    default: "bf16",
-    description: "number format of weights and activations",
-    group: "What",
-  },
-  rounds: { type: "integer", value: "N", min: 1, default: 4, description: "turns of each", group: "What" },
-  steps: { type: "integer", value: "N", min: 1, default: 20, description: "steps in a turn", group: "What" },
-} as const satisfies FlagTable;
-
 /** A program that is measured. */
 interface Contestant {
   readonly name: string;
@@ -92,47 +66,69 @@ function openGpu(): Device | string {
   }
 }
 
-/** @throws {LlmtsError} llmts failed */
-async function main(args: readonly string[]): Promise<void> {
-  if (wantsHelp(args)) {
-    console.log(HELP);
-    return;
-  }
-  const { values } = parseFlags({ usage: USAGE, flags: FLAGS }, args);
-  const { model, batchSize: B, seqLen: T, precision } = values;
-  const config = model === "small" ? SMALL : presetConfig(model);
-  const device = openGpu();
-  if (typeof device === "string") {
-    console.log(`skipped: ${device}`);
-    return;
-  }
-  const { device: card } = device.info();
-  const reachedPeak = measurePeak(device, precision);
-
-  const sizes = [model, String(B), String(T), precision];
-  const python = (name: string, ...more: string[]): Contestant => ({
-    name,
-    start: () => startServer("python3", ["bench/pytorch_gpu.py", ...sizes, ...more], ROOT),
-  });
-  const measured = await measure([
-    {
-      name: LLMTS,
-      start: () => startServer(Deno.execPath(), ["run", "-A", "bench/gpu_step.ts", ...sizes], ROOT),
+const command = defineCommand({
+  flags: {
+    model: {
+      type: "string",
+      value: "NAME",
+      default: "d12",
+      description: "a preset, or small",
+      group: "What",
     },
-    python(EAGER_FLASH),
-    python(COMPILED_FLASH, "--compile"),
-  ], values);
-  const flopsPerToken = trainingFlops(config, T);
-  console.log(gpuReport({ model, B, T, precision, flopsPerToken, card, reachedPeak, measured }));
-  const failed = measured[0]?.failed;
-  if (failed !== undefined) throw new LlmtsError(`llmts failed: ${failed}`);
-}
+    batchSize: { type: "integer", value: "B", min: 1, default: 16, description: "sequences", group: "What" },
+    seqLen: {
+      type: "integer",
+      value: "T",
+      min: 1,
+      default: 1024,
+      description: "tokens in each",
+      group: "What",
+    },
+    precision: { ...ENGINE_FLAGS.precision, default: "bf16", group: "What" },
+    rounds: { type: "integer", value: "N", min: 1, default: 4, description: "turns of each", group: "What" },
+    steps: {
+      type: "integer",
+      value: "N",
+      min: 1,
+      default: 20,
+      description: "steps in a turn",
+      group: "What",
+    },
+  },
+  details: ["Without a GPU it says so and measures nothing. LLMTS_LIBRARY_PATH names another CUDA library."],
+  examples: [`${USAGE} --batch-size 8`],
+  async run({ model, batchSize: B, seqLen: T, precision, rounds, steps }): Promise<number> {
+    const config = model === "small" ? SMALL : presetConfig(model);
+    const device = openGpu();
+    if (typeof device === "string") {
+      console.log(`skipped: ${device}`);
+      return 0;
+    }
+    const { device: card } = device.info();
+    const reachedPeak = measurePeak(device, precision);
+
+    const sizes = [model, String(B), String(T), precision];
+    const python = (name: string, ...more: string[]): Contestant => ({
+      name,
+      start: () => startServer("python3", ["bench/pytorch_gpu.py", ...sizes, ...more], ROOT),
+    });
+    const measured = await measure([
+      {
+        name: LLMTS,
+        start: () => startServer(Deno.execPath(), ["run", "-A", "bench/gpu_step.ts", ...sizes], ROOT),
+      },
+      python(EAGER_FLASH),
+      python(COMPILED_FLASH, "--compile"),
+    ], { rounds, steps });
+    const flopsPerToken = trainingFlops(config, T);
+    console.log(gpuReport({ model, B, T, precision, flopsPerToken, card, reachedPeak, measured }));
+    const failed = measured[0]?.failed;
+    if (failed !== undefined) throw new LlmtsError(`llmts failed: ${failed}`);
+    return 0;
+  },
+});
 
 if (import.meta.main) {
-  try {
-    await main(Deno.args);
-  } catch (error) {
-    for (const line of errorLines(error, false)) console.error(line);
-    Deno.exit(error instanceof UsageError ? 2 : 1);
-  }
+  const summary = "measure training steps on a GPU beside PyTorch's";
+  Deno.exitCode = await exitCode(Deno.args, () => command.execute(USAGE, summary, Deno.args));
 }

@@ -5,16 +5,9 @@
  * @module
  */
 import { dirname, fromFileUrl, join } from "@std/path";
-import { errorLines } from "../commands/dispatch.ts";
-import {
-  COMMON_FLAGS,
-  type Flag,
-  flagName,
-  type FlagTable,
-  parseFlags,
-  valueName,
-  wantsHelp,
-} from "../commands/flags.ts";
+import { defineCommand } from "../commands/command.ts";
+import { exitCode } from "../commands/dispatch.ts";
+import { ENGINE_FLAGS } from "../commands/engine.ts";
 import { openDevice } from "../ffi/device.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { isFolder, writeFileAtomically, writeFully } from "../src/io/files.ts";
@@ -28,52 +21,6 @@ import { type Server, startServer, type Turn, type TurnResult } from "./serve.ts
 
 const ROOT = join(dirname(fromFileUrl(import.meta.url)), "..");
 const USAGE = "deno task bench";
-
-const FLAGS = {
-  quick: {
-    type: "boolean",
-    description: "fewer cases and repetitions, a minute in all; leaves bench/RESULTS.md alone",
-    group: "What",
-  },
-  only: {
-    type: "string",
-    value: "TEXT",
-    description: "only cases with TEXT in their names; leaves bench/RESULTS.md alone",
-    group: "What",
-  },
-  threads: {
-    type: "integer",
-    value: "N",
-    min: 1,
-    max: 1024,
-    absent: "the processors it may run on",
-    description: "threads of llmts and of PyTorch",
-    group: "What",
-  },
-  json: {
-    type: "path",
-    value: "FILE",
-    default: join("build", "bench.json"),
-    description: "write the results here",
-    group: "Results",
-  },
-  baseline: {
-    type: "path",
-    value: "FILE",
-    description: "compare with an earlier run's results",
-    group: "Results",
-  },
-} as const satisfies FlagTable;
-
-function help(): string {
-  const flags = Object.entries<Flag>({ ...FLAGS, ...COMMON_FLAGS }).map(([property, flag]) => {
-    const fixed = flag.type === "boolean" ? undefined : flag.default;
-    const absent = flag.absent ?? fixed;
-    const left = `  ${flagName(property)} ${valueName(flag)}`.padEnd(20);
-    return `${left} ${flag.description}${absent === undefined ? "" : ` (default: ${absent})`}`;
-  });
-  return [`usage: ${USAGE} [flags]`, "", ...flags].join("\n");
-}
 
 const note = (text: string): void => console.error(`bench: ${text}`);
 
@@ -155,57 +102,77 @@ async function writeText(path: string, text: string): Promise<void> {
   await writeFileAtomically(path, (file) => writeFully(file, new TextEncoder().encode(text)));
 }
 
-async function main(args: readonly string[]): Promise<void> {
-  if (wantsHelp(args)) {
-    console.log(help());
-    return;
-  }
-  const { values: { quick, only, threads, json, baseline } } = parseFlags(
-    { usage: USAGE, flags: FLAGS },
-    args,
-  );
-  const before = baseline === undefined ? undefined : readResults(baseline);
-  const info = openDevice({ device: "cpu", threads }).info();
-  const cases = benchCases(info.threads, quick).filter(({ id }) => id.includes(only ?? ""));
-  if (cases.length === 0) {
-    const names = benchCases(info.threads, quick).map(({ id }) => id).join(", ");
-    throw new UsageError(`--only is "${only}", expected a part of one of ${names}`);
-  }
-  await Deno.mkdir(join(ROOT, "build"), { recursive: true });
-  if (!isFolder(dirname(json))) {
-    throw new UsageError(`--json is "${json}", but there is no folder "${dirname(json)}"`);
-  }
-  const pytorch = await pytorchVersion();
-  const machine = await describeMachine(info, pytorch, ROOT); // before there is any load of our own
-  note("peaks");
-  const peaksBefore = await measurePeaks(ROOT, info.threads, quick ? 20 : 100);
-  const measured: CaseResult[] = [];
-  for (const one of cases) measured.push(await runCase(one, pytorch !== undefined));
-  note("peaks again");
-  const peaks = mergePeaks(peaksBefore, await measurePeaks(ROOT, info.threads, quick ? 20 : 100));
-  const results: BenchResults = {
-    format: 1,
-    date: new Date().toISOString().slice(0, 10),
-    command: [USAGE, ...args].join(" "),
-    machine,
-    peaks,
-    cases: measured,
-  };
-  await writeText(json, JSON.stringify(results));
-  const text = report(results);
-  console.log(text);
-  if (before !== undefined) console.log(compare(results, before));
-  if (quick || only !== undefined) return;
-  const path = join(ROOT, "bench", "RESULTS.md");
-  await writeText(path, text);
-  await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", path] }).output();
-}
+const command = defineCommand({
+  flags: {
+    quick: {
+      type: "boolean",
+      description: "fewer cases and repetitions, a minute in all; leaves bench/RESULTS.md alone",
+      group: "What",
+    },
+    only: {
+      type: "string",
+      value: "TEXT",
+      description: "only cases with TEXT in their names; leaves bench/RESULTS.md alone",
+      group: "What",
+    },
+    threads: { ...ENGINE_FLAGS.threads, description: "threads of llmts and of PyTorch", group: "What" },
+    json: {
+      type: "path",
+      value: "FILE",
+      default: join("build", "bench.json"),
+      description: "write the results here",
+      group: "Results",
+    },
+    baseline: {
+      type: "path",
+      value: "FILE",
+      description: "compare with an earlier run's results",
+      group: "Results",
+    },
+  },
+  details: ["Times of programs that are compared are taken in turn, in one run."],
+  examples: [`${USAGE} --quick`, `${USAGE} --only decode --baseline before.json`],
+  async run({ quick, only, threads, json, baseline }): Promise<number> {
+    const before = baseline === undefined ? undefined : readResults(baseline);
+    const info = openDevice({ device: "cpu", threads }).info();
+    const cases = benchCases(info.threads, quick).filter(({ id }) => id.includes(only ?? ""));
+    if (cases.length === 0) {
+      const names = benchCases(info.threads, quick).map(({ id }) => id).join(", ");
+      throw new UsageError(`--only is "${only}", expected a part of one of ${names}`);
+    }
+    await Deno.mkdir(join(ROOT, "build"), { recursive: true });
+    if (!isFolder(dirname(json))) {
+      throw new UsageError(`--json is "${json}", but there is no folder "${dirname(json)}"`);
+    }
+    const pytorch = await pytorchVersion();
+    const machine = await describeMachine(info, pytorch, ROOT); // before there is any load of our own
+    note("peaks");
+    const peaksBefore = await measurePeaks(ROOT, info.threads, quick ? 20 : 100);
+    const measured: CaseResult[] = [];
+    for (const one of cases) measured.push(await runCase(one, pytorch !== undefined));
+    note("peaks again");
+    const peaks = mergePeaks(peaksBefore, await measurePeaks(ROOT, info.threads, quick ? 20 : 100));
+    const results: BenchResults = {
+      format: 1,
+      date: new Date().toISOString().slice(0, 10),
+      command: [USAGE, ...Deno.args].join(" "),
+      machine,
+      peaks,
+      cases: measured,
+    };
+    await writeText(json, JSON.stringify(results));
+    const text = report(results);
+    console.log(text);
+    if (before !== undefined) console.log(compare(results, before));
+    if (quick || only !== undefined) return 0;
+    const path = join(ROOT, "bench", "RESULTS.md");
+    await writeText(path, text);
+    await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", path] }).output();
+    return 0;
+  },
+});
 
 if (import.meta.main) {
-  try {
-    await main(Deno.args);
-  } catch (error) {
-    for (const line of errorLines(error, Deno.args.includes("--debug"))) console.error(line);
-    Deno.exit(error instanceof UsageError ? 2 : 1);
-  }
+  const summary = "measure this machine, llmts and PyTorch";
+  Deno.exitCode = await exitCode(Deno.args, () => command.execute(USAGE, summary, Deno.args));
 }

@@ -19,12 +19,12 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 #ifdef __x86_64__
 #include <cpuid.h>
 #include <immintrin.h>
+
+#include "cpu/amx.h"
 #define TARGET(isa) __attribute__((target(isa), noinline))
 #endif
 
@@ -109,50 +109,33 @@ TARGET("avx512f,avx512vnni") void dot_int8(int64_t rounds, const Buffers &) {
   for (const __m512i &sum : sums) g_sink = static_cast<float>(sum[0]);
 }
 
-constexpr int kTileRows = 16, kTileBytes = 64;
-
-TARGET("amx-tile,amx-bf16") void amx_bf16(int64_t rounds, const Buffers &) {
-  struct {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-  } config;
-  for (int tile = 0; tile < 8; ++tile) {
-    config.row_bytes[tile] = kTileBytes;
-    config.rows[tile] = kTileRows;
-  }
-  uint16_t ones[kTileRows * kTileBytes / 2];
-  for (uint16_t &one : ones) one = 0x3f80;
-  __asm__ volatile("" : : "r"(&config), "r"(ones) : "memory");  // gcc 12's tile macros tell the compiler of no memory
-  _tile_loadconfig(&config);
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  _tile_loadd(4, ones, kTileBytes);
-  _tile_loadd(5, ones, kTileBytes);
-  _tile_loadd(6, ones, kTileBytes);
-  _tile_loadd(7, ones, kTileBytes);
+void amx_bf16(int64_t rounds, const Buffers &) {
+  namespace amx = llmts::amx;
+  const amx::Configuration configuration;
+  const std::vector<uint16_t> ones(amx::kRows * amx::kRowBytes / sizeof(uint16_t), 0x3f80);
+  const float *const pairs = reinterpret_cast<const float *>(ones.data());
+  constexpr int64_t kStride = amx::kRowBytes / sizeof(float);
+  amx::zero<0>();
+  amx::zero<1>();
+  amx::zero<2>();
+  amx::zero<3>();
+  amx::load<4>(pairs, kStride);
+  amx::load<5>(pairs, kStride);
+  amx::load<6>(pairs, kStride);
+  amx::load<7>(pairs, kStride);
   for (int64_t round = 0; round < rounds; ++round) {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
+    amx::dot<0, 4, 6>();
+    amx::dot<1, 4, 7>();
+    amx::dot<2, 5, 6>();
+    amx::dot<3, 5, 7>();
   }
-  _tile_release();
 }
 
-// Whether processor and kernel let this process use tiles: Linux wants to be asked, once for all threads to come.
 bool may_use_amx() {
-#ifdef __linux__
   unsigned a, b, c, d;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
-  constexpr int kRequestPermission = 0x1023, kTileData = 18;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
+  return llmts::amx::permitted();
 }
 
 #endif  // __x86_64__

@@ -31,7 +31,15 @@ async function run(program: string, args: readonly string[]): Promise<string> {
 export async function measurePeaks(root: string, threads: number, milliseconds: number): Promise<Peaks> {
   const program = join(root, "build", "peaks");
   const source = join(root, "bench", "peaks.cpp");
-  await run(Deno.env.get("CXX") ?? "c++", ["-std=c++17", "-O3", "-pthread", source, "-o", program]);
+  await run(Deno.env.get("CXX") ?? "c++", [
+    "-std=c++17",
+    "-O3",
+    "-pthread",
+    `-I${join(root, "kernels")}`,
+    source,
+    "-o",
+    program,
+  ]);
   return parsePeaks(await run(program, [String(threads), String(milliseconds)]));
 }
 

@@ -23,6 +23,7 @@ export interface Command extends CommandHelp {
   /**
    * Parses the arguments, then prints the help or runs; returns the exit code.
    *
+   * @param name what a user types for it
    * @throws {UsageError} the arguments are wrong
    */
   execute(name: string, summary: string, args: readonly string[]): Promise<number>;
@@ -38,7 +39,7 @@ export function defineCommand<const T extends FlagTable>(definition: CommandDefi
         print(commandHelp(name, summary, definition));
         return 0;
       }
-      const parsed = parseFlags({ usage: `llmts ${name}`, flags, positionals }, args);
+      const parsed = parseFlags({ usage: name, flags, positionals }, args);
       return await definition.run(parsed.values, parsed.positionals, parsed.given);
     },
   };

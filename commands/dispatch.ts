@@ -30,9 +30,16 @@ export async function dispatch(
   version: string,
   args: readonly string[],
 ): Promise<number> {
-  try {
+  return await exitCode(args, async () => {
     checkDeno(Deno.version.deno);
     return await run(commands, version, args);
+  });
+}
+
+/** Runs a program with its arguments: what it returns, or its error in words on stderr and as an exit code. */
+export async function exitCode(args: readonly string[], run: () => Promise<number>): Promise<number> {
+  try {
+    return await run();
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return 0; // whoever read stdout has enough: `llmts sample | head -1`
     for (const line of errorLines(error, args.includes("--debug"))) notice(line);
@@ -68,7 +75,7 @@ async function run(
     });
   }
   const { command } = await entry.load();
-  return await command.execute(entry.name, entry.summary, rest);
+  return await command.execute(`llmts ${entry.name}`, entry.summary, rest);
 }
 
 /**

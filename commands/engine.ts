@@ -4,9 +4,10 @@
  * @module
  */
 import { type Device, DEVICES, openDevice } from "../ffi/device.ts";
-import type { GPT2Config } from "../src/config.ts";
+import { type GPT2Config, isPreset } from "../src/config.ts";
 import { UsageError } from "../src/errors.ts";
-import { PRECISIONS } from "../src/model.ts";
+import { findModel } from "../src/load.ts";
+import { type Precision, PRECISIONS } from "../src/model.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 
 /** Where `train` writes checkpoints, and `sample` looks for them. */
@@ -60,6 +61,34 @@ export function openEngine(
   { threads, device, library, tf32 }: Omit<FlagValues<typeof ENGINE_FLAGS>, "precision">,
 ): Device {
   return openDevice({ device, threads, library, tf32 });
+}
+
+/** Flags of commands that use a trained model and don't train it: with one more precision. */
+export const INFERENCE_FLAGS = {
+  ...ENGINE_FLAGS,
+  precision: {
+    ...ENGINE_FLAGS.precision,
+    choices: [...PRECISIONS, "int8"],
+    description:
+      "number format of weights and activations; int8: bf16 with the matrices' weights in int8, on the CPU",
+  },
+} as const satisfies FlagTable;
+
+/** The precision of activations and of the weights that stay as they are. */
+export function activationPrecision(
+  { precision }: Pick<FlagValues<typeof INFERENCE_FLAGS>, "precision">,
+): Precision {
+  return precision === "int8" ? "bf16" : precision;
+}
+
+/** What `--model` names, which has to be trained. @throws {UsageError} it names a preset */
+export function trainedModel(name: string): string {
+  if (isPreset(name)) {
+    throw new UsageError(`--model "${name}" is a preset, which has no trained weights`, {
+      hint: `llmts train --model ${name} trains one; a file or folder of that name is given as ./${name}`,
+    });
+  }
+  return findModel(name);
 }
 
 /**

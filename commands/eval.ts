@@ -3,17 +3,20 @@
  *
  * @module
  */
-import { UsageError } from "../src/errors.ts";
 import { createEvaluator } from "../src/evaluate.ts";
-import { isPreset } from "../src/config.ts";
 import { validationBatches } from "../src/io/loader.ts";
-import { TokenReader } from "../src/io/tokens.ts";
-import { findModel, loadModel, modelConfig } from "../src/load.ts";
+import { loadModel, modelConfig } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
-import { PRECISIONS } from "../src/model.ts";
 import { quantize } from "../src/quantize.ts";
 import { defineCommand } from "./command.ts";
-import { checkSequenceLength, ENGINE_FLAGS, openEngine, OUTPUT_FOLDER } from "./engine.ts";
+import {
+  activationPrecision,
+  checkSequenceLength,
+  INFERENCE_FLAGS,
+  openEngine,
+  OUTPUT_FOLDER,
+  trainedModel,
+} from "./engine.ts";
 import { notice, print } from "./output.ts";
 import { chooseData, dataFiles } from "./train_data.ts";
 
@@ -59,13 +62,7 @@ export const command = defineCommand({
       description: "tokens to predict at most; 0: all",
       group: "Batches",
     },
-    ...ENGINE_FLAGS,
-    precision: {
-      ...ENGINE_FLAGS.precision,
-      choices: [...PRECISIONS, "int8"],
-      description:
-        "number format of weights and activations; int8: bf16 with the matrices' weights in int8, on the CPU",
-    },
+    ...INFERENCE_FLAGS,
   },
   details: [
     "Prints the mean cross-entropy in nats, and the perplexity, e to the power of it. They compare only for the same tokens " +
@@ -76,16 +73,11 @@ export const command = defineCommand({
     "llmts eval --precision int8    # what 8-bit weights cost",
   ],
   async run(flags): Promise<number> {
-    if (isPreset(flags.model)) {
-      throw new UsageError(`--model "${flags.model}" is a preset, which has no trained weights`, {
-        hint: `a file or folder of that name is given as ./${flags.model}`,
-      });
-    }
-    const source = findModel(flags.model);
+    const source = trainedModel(flags.model);
     const config = modelConfig(source);
     const { batchSize: B, seqLen: T = config.maxT } = flags;
     checkSequenceLength(T, source, config);
-    const precision = flags.precision === "int8" ? "bf16" : flags.precision;
+    const precision = activationPrecision(flags);
     const device = openEngine(flags);
     const plan = memoryPlan(config, { B, T, precision, training: false, keepMaster: true });
     checkMemory(plan, device.freeMemory());
@@ -96,17 +88,8 @@ export const command = defineCommand({
 
     const loaded = loadModel(source, device, { precision, keepMaster: false });
     const evaluate = createEvaluator(flags.precision === "int8" ? quantize(loaded) : loaded, { B, T });
-    const limit = flags.tokens === 0 ? Infinity : flags.tokens;
     const start = performance.now();
-    let [sum, tokens] = [0, 0];
-    for (const path of data.val) {
-      if (tokens >= limit) break;
-      using reader = new TokenReader(path, config.V);
-      const part = evaluate(validationBatches(reader, B, T, limit - tokens));
-      sum += part.loss * part.tokens;
-      tokens += part.tokens;
-    }
-    const loss = sum / tokens;
+    const { loss, tokens } = evaluate(validationBatches(data.val, config.V, { B, T, limit: flags.tokens }));
     const rate = tokens / (performance.now() - start) * 1000;
     print(`loss ${loss.toFixed(6)}, perplexity ${Math.exp(loss).toFixed(3)}\n`);
     print(`${tokens} tokens, T=${T}, ${source}, ${flags.precision}, ${rate.toFixed(0)} tokens/s\n`);

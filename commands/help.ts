@@ -37,7 +37,7 @@ export function programHelp(commands: readonly { name: string; summary: string }
   ].join("\n");
 }
 
-/** The help of one command. */
+/** The help of one command. `name` is what a user types for it. */
 export function commandHelp(name: string, summary: string, command: CommandHelp): string {
   const { positionals, details, examples } = command;
   const argument = positionals === undefined ? "" : ` ${positionalUsage(positionals)}`;
@@ -46,9 +46,9 @@ export function commandHelp(name: string, summary: string, command: CommandHelp)
     ([, flag]) => flag.group,
   );
   return [
-    `llmts ${name}: ${summary}`,
+    `${name}: ${summary}`,
     "",
-    `usage: llmts ${name}${argument} [flags]`,
+    `usage: ${name}${argument} [flags]`,
     ...(positionals === undefined ? [] : [entry(positionals.name, positionals.description)]),
     ...details.flatMap((paragraph) => ["", ...wrap(paragraph, WIDTH)]),
     ...[...groups].flatMap(([group, flags]) => [

@@ -5,7 +5,7 @@
  */
 
 /** Whether the run was asked to end. Disposing it gives the signals their ordinary effect back. */
-export interface Interrupt extends Disposable {
+export interface Interrupt extends AsyncDisposable {
   readonly requested: boolean;
 }
 
@@ -20,15 +20,28 @@ const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"]
  * that come together, as from a terminal and from a parent process that passes them on, count as one.
  */
 const WATCHER = `
-  const library = Deno.build.os === "darwin" ? "libSystem.B.dylib" : "libc.so.6";
-  const { symbols } = Deno.dlopen(library, { _exit: { parameters: ["i32"], result: "void" } });
-  let first;
+  const signals = ${JSON.stringify(SIGNALS)};
+  let exit, first;
   const listener = () => {
     first ??= performance.now();
-    if (performance.now() - first > ${TOGETHER}) symbols._exit(130);
+    if (performance.now() - first > ${TOGETHER}) exit(130);
   };
-  onmessage = () => first ??= performance.now();
-  for (const signal of ${JSON.stringify(SIGNALS)}) Deno.addSignalListener(signal, listener);
+  onmessage = ({ data }) => {
+    if (data === "caught") {
+      first ??= performance.now();
+    } else {
+      for (const signal of signals) Deno.removeSignalListener(signal, listener);
+      postMessage("stopped");
+    }
+  };
+  try {
+    const library = Deno.build.os === "darwin" ? "libSystem.B.dylib" : "libc.so.6";
+    exit = Deno.dlopen(library, { _exit: { parameters: ["i32"], result: "void" } }).symbols._exit;
+    for (const signal of signals) Deno.addSignalListener(signal, listener);
+    postMessage("ready");
+  } catch {
+    postMessage("no libc");
+  }
 `;
 
 /**
@@ -37,13 +50,15 @@ const WATCHER = `
  *
  * @param caught is called at the first one, when the kernel is done in which it came
  */
-export function catchInterrupt(caught: () => void): Interrupt {
+export async function catchInterrupt(caught: () => void): Promise<Interrupt> {
   let requested = false;
-  const watcher = Deno.build.os === "windows" ? undefined : startWatcher();
+  const watcher = await startWatcher();
+  const restore = (): void => SIGNALS.forEach((signal) => Deno.removeSignalListener(signal, listener));
   function listener(): void {
     if (requested) return;
     requested = true;
-    watcher?.postMessage("the first came");
+    if (watcher === undefined) restore(); // the system then ends the process at the next one
+    else watcher.postMessage("caught");
     caught();
   }
   for (const signal of SIGNALS) Deno.addSignalListener(signal, listener);
@@ -51,16 +66,30 @@ export function catchInterrupt(caught: () => void): Interrupt {
     get requested(): boolean {
       return requested;
     },
-    [Symbol.dispose](): void {
-      watcher?.terminate();
-      SIGNALS.forEach((signal) => Deno.removeSignalListener(signal, listener));
+    async [Symbol.asyncDispose](): Promise<void> {
+      if (watcher !== undefined) {
+        const stopped = answer(watcher); // a listener that is left behind would swallow signals
+        watcher.postMessage("stop");
+        await stopped;
+        watcher.terminate();
+      }
+      if (watcher !== undefined || !requested) restore();
     },
   };
 }
 
-function startWatcher(): Worker {
+/** Undefined where there is no libc by the names it knows. */
+async function startWatcher(): Promise<Worker | undefined> {
   const url = `data:application/javascript,${encodeURIComponent(WATCHER)}`;
-  return new Worker(url, { type: "module", name: "second Ctrl-C" });
+  const watcher = new Worker(url, { type: "module", name: "second Ctrl-C" });
+  if (await answer(watcher) === "ready") return watcher;
+  watcher.terminate();
+  return undefined;
+}
+
+/** A worker's next message. */
+function answer(worker: Worker): Promise<unknown> {
+  return new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
 }
 
 /** Lets listeners run: kernels block the event loop. */

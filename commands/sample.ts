@@ -3,19 +3,18 @@
  *
  * @module
  */
-import { GPT2_VOCABULARY, isPreset } from "../src/config.ts";
+import { GPT2_VOCABULARY } from "../src/config.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { generateBatch } from "../src/generate.ts";
 import { newestCheckpoint } from "../src/io/checkpoint.ts";
 import { decodeUtf8 } from "../src/io/text.ts";
 import { gpt2Tokenizer, streamDecoder, type Tokenizer } from "../src/io/tokenizer.ts";
-import { findModel, loadModel, modelConfig } from "../src/load.ts";
+import { loadModel, modelConfig } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
-import { PRECISIONS } from "../src/model.ts";
 import { lossOfTokens } from "../src/evaluate.ts";
 import { quantize } from "../src/quantize.ts";
 import { defineCommand } from "./command.ts";
-import { ENGINE_FLAGS, openEngine, OUTPUT_FOLDER } from "./engine.ts";
+import { activationPrecision, INFERENCE_FLAGS, openEngine, OUTPUT_FOLDER, trainedModel } from "./engine.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 import { notice, openText } from "./output.ts";
 import { createStop } from "./stop.ts";
@@ -94,13 +93,7 @@ const FLAGS = {
       "a checkpoint, a safetensors file or Hugging Face folder; another folder for its newest checkpoint",
     group: "Model",
   },
-  ...ENGINE_FLAGS,
-  precision: {
-    ...ENGINE_FLAGS.precision,
-    choices: [...PRECISIONS, "int8"],
-    description:
-      "number format of weights and activations; int8: bf16 with the matrices' weights in int8, on the CPU",
-  },
+  ...INFERENCE_FLAGS,
 } as const satisfies FlagTable;
 
 /** See the module. */
@@ -134,7 +127,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
       `The model "${source}" has a vocabulary of ${config.V} tokens; text can be sampled with GPT-2's ${GPT2_VOCABULARY} only`,
     );
   }
-  const precision = flags.precision === "int8" ? "bf16" : flags.precision;
+  const precision = activationPrecision(flags);
   const device = openEngine(flags);
   if (flags.device === "auto") notice(`device: ${device.info().device}`);
   checkMemory(
@@ -209,12 +202,7 @@ function createText(tokenizer: Tokenizer, stopAt: string | undefined) {
 }
 
 function chooseModel(name: string | undefined): string {
-  if (name !== undefined && isPreset(name)) {
-    throw new UsageError(`--model "${name}" is a preset, which has no trained weights`, {
-      hint: `llmts train --model ${name} trains one; a file or folder of that name is given as ./${name}`,
-    });
-  }
-  if (name !== undefined) return findModel(name);
+  if (name !== undefined) return trainedModel(name);
   const newest = newestCheckpoint(OUTPUT_FOLDER);
   if (newest === undefined) {
     throw new LlmtsError(`There is no checkpoint in the folder "${OUTPUT_FOLDER}", and no --model is given`, {

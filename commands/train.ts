@@ -104,7 +104,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   const saved = checkpointSize(config, { precision, keepMaster, state: loader.state });
   if (flags.dryRun) {
     const all = val.lengths.reduce((sum, length) => sum + length - 1, 0);
-    const tokens = settings.valBatches === 0 ? all : Math.min(all, settings.valBatches * B * T);
+    const tokens = settings.valTokens === 0 ? all : Math.min(all, settings.valTokens);
     const plan = planLines({
       ...{ source, config, B, T, batches: accumulation, steps, memory },
       epochTokens: loader.batches * B * T,
@@ -154,7 +154,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   }
   removeLeftovers(flags.out);
 
-  const validationChanged = changed.includes("valData") || changed.includes("valBatches");
+  const validationChanged = changed.includes("valData") || changed.includes("valTokens");
   return await runSteps({
     settings: effective,
     trainer,

@@ -246,13 +246,12 @@ export const FLAGS = {
     description: "steps between validations; there is one before and after training too; 0: none",
     group: "Validation and samples",
   },
-  valBatches: {
+  valTokens: {
     type: "integer",
     value: "N",
     min: 0,
-    default: 10,
-    description:
-      "batches in a validation; 0: the whole file, so that the loss doesn't depend on --batch-size",
+    default: 2560,
+    description: "tokens in a validation, the same whatever --batch-size is; 0: all",
     group: "Validation and samples",
   },
   sampleEvery: {

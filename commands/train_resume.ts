@@ -111,7 +111,7 @@ export function resumeSettings(
   }
   const next = merged as unknown as Settings;
 
-  const changed = [...FIXED, ...DECISIVE, ...LENGTH, "valData" as const, "valBatches" as const].filter(
+  const changed = [...FIXED, ...DECISIVE, ...LENGTH, "valData" as const, "valTokens" as const].filter(
     (property) => !sameValue(property, settings[property], next[property]),
   );
   const list = (properties: readonly Property[]): string =>

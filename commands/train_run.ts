@@ -9,7 +9,6 @@ import { LlmtsError } from "../src/errors.ts";
 import { generate } from "../src/generate.ts";
 import { type Batch, validationBatches } from "../src/io/loader.ts";
 import { gpt2Tokenizer, streamDecoder } from "../src/io/tokenizer.ts";
-import { TokenReader } from "../src/io/tokens.ts";
 import { openRunLog } from "../src/run_log.ts";
 import { learningRateAt } from "../src/schedule.ts";
 import type { StepResult } from "../src/trainer.ts";
@@ -36,7 +35,7 @@ export async function runSteps(run: TrainRun, log: Log): Promise<number> {
   const resumeAt = start.step > 0 ? start.step : undefined;
   await writeConfig(settings);
   using runLog = await openRunLog(out, { resumeAt, tensorboard: settings.tensorboard });
-  using interrupt = catchInterrupt(() =>
+  await using interrupt = await catchInterrupt(() =>
     log.line("interrupted: finishing the step; Ctrl-C again stops at once")
   );
   const validations: { step: number; loss: number }[] = [];
@@ -152,20 +151,15 @@ async function validationLoss(
   { trainer, settings, valPaths }: TrainRun,
   interrupt: Interrupt,
 ): Promise<{ loss: number; tokens: number } | undefined> {
-  const { batchSize: B, seqLen: T, valBatches } = settings;
-  const limit = valBatches === 0 ? Infinity : valBatches * B * T;
+  const { batchSize: B, seqLen: T, valTokens: limit } = settings;
   let sum = 0;
   let tokens = 0;
-  for (const path of valPaths) {
-    if (tokens >= limit) break;
-    using reader = new TokenReader(path, trainer.model.config.V);
-    for (const batch of validationBatches(reader, B, T, limit - tokens)) {
-      const part = trainer.evaluate([batch]);
-      sum += part.loss * part.tokens;
-      tokens += part.tokens;
-      await yieldToListeners();
-      if (interrupt.requested) return undefined;
-    }
+  for (const batch of validationBatches(valPaths, trainer.model.config.V, { B, T, limit })) {
+    const part = trainer.evaluate([batch]);
+    sum += part.loss * part.tokens;
+    tokens += part.tokens;
+    await yieldToListeners();
+    if (interrupt.requested) return undefined;
   }
   return { loss: sum / tokens, tokens };
 }

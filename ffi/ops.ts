@@ -159,7 +159,7 @@ export function createOps(library: Library): Ops {
     packedBytes(weight): number {
       const [OC, C] = matrix("weight", weight);
       const bytes = new BigInt64Array(1);
-      call("llmts_packed_bytes", { weight }, bytes, dtype(weight), BigInt(OC), BigInt(C));
+      call("llmts_packed_bytes", { weight }, bytes, BigInt(OC), BigInt(C));
       return Number(bytes[0]);
     },
 
@@ -248,7 +248,7 @@ export function createOps(library: Library): Ops {
       if (pre !== null) expect("pre", pre, N, C);
       // deno-fmt-ignore
       call("llmts_matmul_dinput", { dx, dout, weight, pre },
-        memory(dx), dtype(dx), memory(dout), dtype(dout), memory(weight), dtype(weight), null, memory(pre), dtype(pre),
+        memory(dx), dtype(dx), memory(dout), dtype(dout), memory(weight), dtype(weight), memory(pre), dtype(pre),
         BigInt(N), BigInt(C), BigInt(OC));
     },
 
@@ -337,7 +337,7 @@ export function createOps(library: Library): Ops {
       // deno-fmt-ignore
       call("llmts_classifier", { losses, dx, dwte, x, wte, targets },
         fp32("losses", losses), memory(dx), dtype(dx), fp32("dwte", dwte), memory(x), dtype(x), memory(wte), dtype(wte),
-        null, ids("targets", targets), scale, Number(accumulate), BigInt(N), BigInt(C), BigInt(V), BigInt(Vp));
+        ids("targets", targets), scale, Number(accumulate), BigInt(N), BigInt(C), BigInt(V), BigInt(Vp));
     },
 
     globalNorm(grads): number {

@@ -86,7 +86,7 @@ LLMTS_EXPORT int32_t llmts_alignment_gap(int64_t *bytes, const void *memory, int
 /* A weight of llmts_matmul_forward in int8, for decoding, which is bound by reading weights: each row with a scale of
  * its own, w = q · scale, scale = max |w| / 127. Stores in bytes[0] (HOST) how large that is for an (OC, C) weight; 0
  * where the library has no such layout. The layout is the library's secret, the memory the caller's. */
-LLMTS_EXPORT int32_t llmts_packed_bytes(int64_t *bytes, int32_t weight_dtype, int64_t OC, int64_t C);
+LLMTS_EXPORT int32_t llmts_packed_bytes(int64_t *bytes, int64_t OC, int64_t C);
 
 /* Writes packed from weight (OC, C). */
 LLMTS_EXPORT int32_t llmts_pack(void *packed, const void *weight, int32_t weight_dtype, int64_t OC, int64_t C);
@@ -142,8 +142,8 @@ LLMTS_EXPORT int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pr
 /* dx (N,C) = dout · weight. Where pre (N,C) is not null, x was gelu(pre), and dx becomes the gradient of pre:
  * (dout · weight) ⊙ gelu'(pre). */
 LLMTS_EXPORT int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_t dout_dtype,
-                                         const void *weight, int32_t weight_dtype, const void *packed, const void *pre,
-                                         int32_t pre_dtype, int64_t N, int64_t C, int64_t OC);
+                                         const void *weight, int32_t weight_dtype, const void *pre, int32_t pre_dtype,
+                                         int64_t N, int64_t C, int64_t OC);
 
 /* dweight (OC,C) (+)= doutᵀ · x. */
 LLMTS_EXPORT int32_t llmts_matmul_dweight(float *dweight, const void *dout, int32_t dout_dtype, const void *x,
@@ -201,9 +201,8 @@ LLMTS_EXPORT int32_t llmts_residual_forward(void *out, int32_t out_dtype, const 
  * null or both given. scale is that of the loss, 1 / (rows in the whole batch) for a mean. Works through the rows in
  * chunks: the whole (N,Vp) logits never exist. */
 LLMTS_EXPORT int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x,
-                                      int32_t x_dtype, const void *wte, int32_t wte_dtype, const void *packed,
-                                      const int32_t *targets, float scale, int32_t accumulate, int64_t N, int64_t C,
-                                      int64_t V, int64_t Vp);
+                                      int32_t x_dtype, const void *wte, int32_t wte_dtype, const int32_t *targets,
+                                      float scale, int32_t accumulate, int64_t N, int64_t C, int64_t V, int64_t Vp);
 
 /* ---- optimizer ------------------------------------------------------------------------------------------------- */
 

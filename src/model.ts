@@ -70,15 +70,15 @@ export function fp32Weights({ config, device, parameters, master }: Model): Para
     weights = allocateParameters(config, device, "fp32");
     device.ops.convert(weights.flat, parameters.flat);
   }
-  if (device === device.host) return weights;
+  if (device.library === device.host.library) return weights;
   const copy = allocateParameters(config, device.host, "fp32");
   device.host.write(copy.flat, device.read(weights.flat));
   return copy;
 }
 
-/** An fp32 model on `device`: itself where it is there already, else a copy. */
+/** An fp32 model on `device`: with the same memory where it is there already, else a copy. */
 export function onDevice(model: Model, device: Device): Model {
-  if (model.device === device) return model;
+  if (model.device.library === device.library) return { ...model, device };
   const moved = createModel(model.config, device);
   device.write(moved.parameters.flat, model.device.read(model.parameters.flat));
   return moved;

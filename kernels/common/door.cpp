@@ -72,6 +72,12 @@ bool flag(const char *name, int32_t value) {
   return value == 1;
 }
 
+void check_position(int64_t position, int64_t T, int64_t maxT) {
+  if (position > maxT - T)
+    fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64, position,
+         T, maxT);
+}
+
 Segment segment_at(const int64_t *segments, int64_t index, int64_t n) {
   const int64_t first = segments[3 * index], count = segments[3 * index + 1], decays = segments[3 * index + 2];
   if (first < 0 || count < 0 || first > n || count > n - first)

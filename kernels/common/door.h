@@ -55,6 +55,9 @@ void check_dtype(const char *name, int32_t dtype);
 // A parameter that is 0 or 1, as a bool. Throws where it is neither.
 bool flag(const char *name, int32_t value);
 
+// Throws where T tokens from `position` on pass maxT.
+void check_position(int64_t position, int64_t T, int64_t maxT);
+
 // Null stays null; anything else is checked as by tensor.
 template <class T, class... Rest>
 auto optional_tensor(const char *name, T *data, Rest... rest) -> decltype(tensor(name, data, rest...)) {

@@ -3,10 +3,16 @@
 #ifndef LLMTS_CPU_AMX_H
 #define LLMTS_CPU_AMX_H
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
+#ifdef LLMTS_AMX_EMULATED
 #include "cpu/bf16.h"
+#elif defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace llmts::amx {
 
@@ -72,6 +78,17 @@ void dot() {
 }
 
 #else
+
+// Tile data is large: Linux gives it only to a process that asks, and then to all its threads.
+inline bool permitted() {
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return true;
+#endif
+}
 
 // In assembly: compilers' own functions take the number of a register only as a literal, and some don't say that they
 // touch memory.

@@ -320,9 +320,7 @@ int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *keys, void *v
                      {"position", position, Dim::Limit}};
   return guarded("attention_cached", dims, [&] {
     const int64_t HS = head_size(C, NH);
-    if (position > maxT - T)
-      fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
-           position, T, maxT);
+    check_position(position, T, maxT);
     const Output o("out", out, out_dtype, {B, T, C});
     const Elements k("keys", keys, cache_dtype, {B, NH, maxT, HS});
     const Elements v("values", values, cache_dtype, {B, NH, maxT, HS});

@@ -64,8 +64,8 @@ float cross_entropy(float *logits, int32_t target, bool backward, float scale, i
 }  // namespace
 
 int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x, int32_t x_dtype,
-                         const void *wte, int32_t wte_dtype, const void *packed, const int32_t *targets, float scale,
-                         int32_t accumulate, int64_t N, int64_t C, int64_t V, int64_t Vp) {
+                         const void *wte, int32_t wte_dtype, const int32_t *targets, float scale, int32_t accumulate,
+                         int64_t N, int64_t C, int64_t V, int64_t Vp) {
   return guarded("classifier", {{"N", N}, {"C", C}, {"V", V}, {"Vp", Vp, Dim::Limit}}, [&] {
     if (Vp < V) fail(LLMTS_INVALID_ARGUMENT, "Vp is %" PRId64 ", expected at least V, %" PRId64, Vp, V);
     tensor("losses", losses, {N});
@@ -75,8 +75,6 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
       fail(LLMTS_INVALID_ARGUMENT, "one of 'dx' and 'dwte' is null, expected both or neither");
     const Elements in("x", x, x_dtype, {N, C});
     const Elements w("wte", wte, wte_dtype, {Vp, C});
-    if (packed != nullptr)
-      fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null: the packed layout is for matmul_forward");
     tensor("targets", targets, {N});
     for (int64_t row = 0; row < N; ++row) {
       if (targets[row] < -1 || targets[row] >= V)

@@ -10,14 +10,14 @@
 
 #ifdef __linux__
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 #ifdef __APPLE__
 #include <sys/sysctl.h>
 #endif
 #if defined(__x86_64__)
 #include <cpuid.h>
+
+#include "cpu/amx.h"
 #endif
 
 namespace llmts {
@@ -63,17 +63,6 @@ constexpr uint64_t bits(int first, Rest... rest) {
   return uint64_t{1} << first | bits(rest...);
 }
 
-// Tile data is large: Linux gives it only to a process that asks, and then to all its threads.
-bool may_use_amx() {
-#ifdef __linux__
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  return granted;
-#else
-  return true;
-#endif
-}
-
 // Register sets of XCR0: SSE and AVX; with opmask and both halves of ZMM; with tile configuration and data.
 constexpr uint64_t kSavesAvx = bits(1, 2), kSavesAvx512 = bits(1, 2, 5, 6, 7), kSavesAmx = bits(17, 18);
 
@@ -104,7 +93,7 @@ std::vector<std::string> processor_features() {
     if (all(f.leaf7_1_eax, bits(5))) names.push_back("avx512_bf16");
   }
   if (all(f.leaf7_edx, bits(22, 24)) && all(f.saved, kSavesAmx))
-    names.push_back(may_use_amx() ? "amx_bf16" : "amx_bf16 refused by the system");
+    names.push_back(amx::permitted() ? "amx_bf16" : "amx_bf16 refused by the system");
   return names;
 }
 

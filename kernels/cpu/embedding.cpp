@@ -50,9 +50,7 @@ int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tok
     const Output o("out", out, out_dtype, {B, T, C});
     tensor("tokens", tokens, {B, T});
     const Elements token_embedding("wte", wte, wte_dtype, {V, C}), place_embedding("wpe", wpe, wpe_dtype, {maxT, C});
-    if (position > maxT - T)
-      fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
-           position, T, maxT);
+    check_position(position, T, maxT);
     check_tokens(tokens, B * T, V);
     parallel_slices(B * T, 1, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {

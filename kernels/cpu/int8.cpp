@@ -77,11 +77,9 @@ void multiply_int8(float *out, Elements x, const void *packed, int64_t N, int64_
 
 using namespace llmts;
 
-int32_t llmts_packed_bytes(int64_t *bytes, int32_t weight_dtype, int64_t OC, int64_t C) {
-  return guarded("packed_bytes", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}}, [&] {
-    check_dtype("weight", weight_dtype);
-    *tensor("bytes", bytes, {1}) = layout(OC, C).bytes;
-  });
+int32_t llmts_packed_bytes(int64_t *bytes, int64_t OC, int64_t C) {
+  return guarded("packed_bytes", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}},
+                 [&] { *tensor("bytes", bytes, {1}) = layout(OC, C).bytes; });
 }
 
 int32_t llmts_pack(void *packed, const void *weight, int32_t weight_dtype, int64_t OC, int64_t C) {

@@ -18,10 +18,6 @@ namespace {
 
 constexpr int64_t kGrain = 32768;  // elements worth waking a thread for
 
-void check_not_packed(const void *packed) {
-  if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null: the packed layout is for matmul_forward");
-}
-
 // out = activation(out + bias) on one row's columns [begin, end); pre, where not null, receives out + bias.
 void finish_row(float *out, float *pre, const float *bias, bool activate, int64_t begin, int64_t end) {
   if (bias != nullptr) {
@@ -79,14 +75,13 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
 }
 
 int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_t dout_dtype, const void *weight,
-                            int32_t weight_dtype, const void *packed, const void *pre, int32_t pre_dtype, int64_t N,
-                            int64_t C, int64_t OC) {
+                            int32_t weight_dtype, const void *pre, int32_t pre_dtype, int64_t N, int64_t C,
+                            int64_t OC) {
   return guarded("matmul_dinput", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     const Output d("dx", dx, dx_dtype, {N, C});
     const Elements dy("dout", dout, dout_dtype, {N, OC});
     const Elements w("weight", weight, weight_dtype, {OC, C});
     const Elements before("pre", pre, pre_dtype, Shape{N, C}, Null::Allowed);
-    check_not_packed(packed);
     Epilogue epilogue;
     if (before.data != nullptr || d.is_narrow()) {
       epilogue = [&](const Block &block) {

@@ -7,6 +7,7 @@
 #include <cinttypes>
 #include <cmath>
 
+#include "common/adamw.h"
 #include "common/door.h"
 #include "cpu/bf16.h"
 #include "cpu/scratch.h"
@@ -26,12 +27,7 @@ double sum_of_squares(const float *grads, int64_t begin, int64_t end) {
   return sum;
 }
 
-// The step's constants, worked out in double precision.
-struct Step {
-  float beta1, one_minus_beta1, beta2, one_minus_beta2, rate, root_correction2, eps, grad_scale;
-};
-
-void update(float *params, const float *grads, float *m, float *v, const Step &s, float keep, int64_t begin,
+void update(float *params, const float *grads, float *m, float *v, const AdamWStep &s, float keep, int64_t begin,
             int64_t end) {
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) {
@@ -62,7 +58,7 @@ Bf16 rounded_stochastically(float value, uint64_t random) {
 
 // As update(), for bf16 params: of `master` the elements, or, where it is null, of params themselves. key is that of
 // the random bits of this step.
-void update_bf16(Bf16 *params, float *master, const float *grads, float *m, float *v, const Step &s, float keep,
+void update_bf16(Bf16 *params, float *master, const float *grads, float *m, float *v, const AdamWStep &s, float keep,
                  uint64_t key, int64_t begin, int64_t end) {
   constexpr int64_t kBlock = 1024;  // stays in the first-level cache
   float wide[kBlock];
@@ -112,29 +108,15 @@ int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const flo
     tensor("m", m, {n});
     tensor("v", v, {n});
     tensor("segments", segments, {S, 3});
-    if (step < 1) fail(LLMTS_INVALID_ARGUMENT, "step is %" PRId64 ", expected 1 or more", step);
-    if (!(beta1 >= 0.0f && beta1 < 1.0f && beta2 >= 0.0f && beta2 < 1.0f))
-      fail(LLMTS_INVALID_ARGUMENT, "beta1 and beta2 are %g and %g, expected 0 or more and below 1", beta1, beta2);
+    const AdamWStep constants = adamw_step(learning_rate, beta1, beta2, eps, weight_decay, grad_scale, step);
     double elements = 0.0;
     for (int64_t index = 0; index < S; ++index) elements += static_cast<double>(segment_at(segments, index, n).count);
-
-    const double correction1 = 1.0 - std::pow(static_cast<double>(beta1), static_cast<double>(step));
-    const double correction2 = 1.0 - std::pow(static_cast<double>(beta2), static_cast<double>(step));
-    const Step constants = {beta1,
-                            1.0f - beta1,
-                            beta2,
-                            1.0f - beta2,
-                            static_cast<float>(learning_rate / correction1),
-                            static_cast<float>(1.0 / std::sqrt(correction2)),
-                            eps,
-                            grad_scale};
-    const float decayed = static_cast<float>(1.0 - static_cast<double>(learning_rate) * weight_decay);
     const uint64_t key = mixed(mixed(static_cast<uint64_t>(seed)) + static_cast<uint64_t>(step));
     parallel(threads_for(elements, kGrain), [&](int part, int parts) {
       for (int64_t index = 0; index < S; ++index) {
         const Segment segment = segment_at(segments, index, n);
         const Range range = slice(segment.count, part, parts, 16);
-        const float keep = segment.decays ? decayed : 1.0f;
+        const float keep = segment.decays ? constants.decayed : 1.0f;
         const int64_t begin = segment.first + range.begin, end = segment.first + range.end;
         if (is_bf16)
           update_bf16(static_cast<Bf16 *>(params), master, grads, m, v, constants, keep, key, begin, end);

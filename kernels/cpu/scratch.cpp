@@ -1,48 +1,29 @@
 #include "cpu/scratch.h"
 
-#include <algorithm>
 #include <cinttypes>
 #include <cstdlib>
-#include <mutex>
-#include <vector>
 
+#include "common/block_pool.h"
 #include "common/door.h"
+#include "common/library.h"
 #include "cpu/threads.h"
 
 namespace llmts {
 
 namespace {
 
-struct Block {
-  void *data;
-  int64_t bytes;
-  bool used;
-};
-
-struct Pool {
-  std::mutex mutex;
-  std::vector<Block> blocks;
-};
-
-// Never destroyed: worker threads may outlive static destructors.
-Pool &pool() {
-  static Pool *instance = new Pool;
-  return *instance;
-}
-
 constexpr int64_t kAlignment = 64;
-
-void free_unused(std::vector<Block> &blocks) {
-  const auto used = [](const Block &block) { return block.used; };
-  const auto unused = std::stable_partition(blocks.begin(), blocks.end(), used);
-  std::for_each(unused, blocks.end(), [](const Block &block) { std::free(block.data); });
-  blocks.erase(unused, blocks.end());
-}
 
 void *allocate(int64_t bytes) {
   void *data = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
   if (data != nullptr) advise_huge_pages(data, bytes);
   return data;
+}
+
+// Never destroyed: worker threads may outlive static destructors.
+BlockPool &pool() {
+  static BlockPool *const instance = new BlockPool(allocate, std::free);
+  return *instance;
 }
 
 }  // namespace
@@ -56,46 +37,12 @@ int64_t scratch_bytes(std::initializer_list<int64_t> shape, int64_t element_byte
   return bytes / kAlignment * kAlignment;
 }
 
-ScratchBytes::ScratchBytes(int64_t bytes) {
-  Pool &shared = pool();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  // The smallest unused block that is large enough; else the largest unused one makes room for a larger one, so that
-  // the pool never holds more blocks than were ever used at once.
-  Block *best = nullptr, *largest = nullptr;
-  for (Block &block : shared.blocks) {
-    if (block.used) continue;
-    if (block.bytes >= bytes && (best == nullptr || block.bytes < best->bytes)) best = &block;
-    if (largest == nullptr || block.bytes > largest->bytes) largest = &block;
-  }
-  if (best == nullptr) {
-    if (largest == nullptr) {
-      shared.blocks.push_back({nullptr, 0, false});
-      largest = &shared.blocks.back();
-    }
-    std::free(largest->data);
-    *largest = {allocate(bytes), bytes, false};
-    best = largest;
-  }
-  if (best->data == nullptr) {
-    best->bytes = 0;
-    fail(LLMTS_OUT_OF_MEMORY, "%" PRId64 " bytes of scratch could not be allocated", bytes);
-  }
-  best->used = true;
-  data_ = best->data;
+ScratchBytes::ScratchBytes(int64_t bytes) : data_(pool().take(bytes)) {
+  if (data_ == nullptr) fail(LLMTS_OUT_OF_MEMORY, "%" PRId64 " bytes of scratch could not be allocated", bytes);
 }
 
-ScratchBytes::~ScratchBytes() {
-  Pool &shared = pool();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  for (Block &block : shared.blocks) {
-    if (block.data == data_) block.used = false;
-  }
-}
+ScratchBytes::~ScratchBytes() { pool().give_back(data_); }
 
-void free_scratch() {
-  Pool &shared = pool();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  free_unused(shared.blocks);
-}
+void free_scratch() { pool().release_unused(); }
 
 }  // namespace llmts

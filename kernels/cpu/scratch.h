@@ -34,9 +34,6 @@ class Scratch {
   ScratchBytes bytes_;
 };
 
-// Frees what is not in use.
-void free_scratch();
-
 }  // namespace llmts
 
 #endif

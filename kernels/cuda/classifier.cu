@@ -109,8 +109,8 @@ int64_t chunk_rows(int64_t N, int64_t row_bytes) {
 }  // namespace
 
 int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x, int32_t x_dtype,
-                         const void *wte, int32_t wte_dtype, const void *packed, const int32_t *targets, float scale,
-                         int32_t accumulate, int64_t N, int64_t C, int64_t V, int64_t Vp) {
+                         const void *wte, int32_t wte_dtype, const int32_t *targets, float scale, int32_t accumulate,
+                         int64_t N, int64_t C, int64_t V, int64_t Vp) {
   return guarded("classifier", {{"N", N}, {"C", C}, {"V", V}, {"Vp", Vp, Dim::Limit}}, [&] {
     if (Vp < V) fail(LLMTS_INVALID_ARGUMENT, "Vp is %" PRId64 ", expected at least V, %" PRId64, Vp, V);
     tensor("losses", losses, {N});
@@ -120,7 +120,6 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
     if (backward != (dwte != nullptr))
       fail(LLMTS_INVALID_ARGUMENT, "one of 'dx' and 'dwte' is null, expected both or neither");
     const Operand in = operand("x", x, x_dtype, {N, C}), w = operand("wte", wte, wte_dtype, {Vp, C});
-    if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
     tensor("targets", targets, {N});
     const bool adds = flag("accumulate", accumulate);
     if (backward && !adds && Vp > V)

@@ -1,7 +1,8 @@
 #include <cinttypes>
 #include <mutex>
-#include <vector>
 
+#include "common/block_pool.h"
+#include "common/library.h"
 #include "cuda/device.h"
 
 namespace llmts {
@@ -45,39 +46,18 @@ Device open() {
   return gpu;
 }
 
-struct Block {
-  void *data;
-  int64_t bytes;
-  bool used;
-};
-
-struct Pool {
-  std::mutex mutex;
-  std::vector<Block> blocks;
-};
-
-Pool &pool() {
-  static Pool *instance = new Pool;
-  return *instance;
-}
-
-void free_unused(std::vector<Block> &blocks) {
-  std::vector<Block> kept;
-  for (const Block &block : blocks) {
-    if (block.used)
-      kept.push_back(block);
-    else
-      cudaFree(block.data);
-  }
-  blocks.swap(kept);
-}
-
 // An attempt, whose failure leaves no error behind.
 void *try_malloc(int64_t bytes) {
   void *data = nullptr;
   if (cudaMalloc(&data, static_cast<size_t>(bytes)) == cudaSuccess) return data;
   cudaGetLastError();
   return nullptr;
+}
+
+// Never destroyed: the driver may be gone by then. Work that still uses a block is ahead on the same stream.
+BlockPool &pool() {
+  static BlockPool *const instance = new BlockPool(try_malloc, [](void *data) { cudaFree(data); });
+  return *instance;
 }
 
 [[noreturn]] void out_of_memory(int64_t bytes) {
@@ -139,42 +119,15 @@ void *device_malloc(int64_t bytes) {
   return data;
 }
 
-Scratch::Scratch(int64_t bytes) : data_(nullptr) {
+Scratch::Scratch(int64_t bytes) {
   device();
-  Pool &shared = pool();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  // The smallest free block that is large enough. Work that still uses one is ahead on the same stream.
-  Block *best = nullptr;
-  for (Block &block : shared.blocks) {
-    if (!block.used && block.bytes >= bytes && (best == nullptr || block.bytes < best->bytes)) best = &block;
-  }
-  if (best == nullptr) {
-    void *data = try_malloc(bytes);
-    if (data == nullptr) {
-      free_unused(shared.blocks);
-      data = try_malloc(bytes);
-    }
-    if (data == nullptr) out_of_memory(bytes);
-    shared.blocks.push_back({data, bytes, false});
-    best = &shared.blocks.back();
-  }
-  best->used = true;
-  data_ = best->data;
+  data_ = pool().take(bytes);
+  if (data_ == nullptr) out_of_memory(bytes);
 }
 
-Scratch::~Scratch() {
-  Pool &shared = pool();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  for (Block &block : shared.blocks) {
-    if (block.data == data_) block.used = false;
-  }
-}
+Scratch::~Scratch() { pool().give_back(data_); }
 
-void free_scratch() {
-  Pool &shared = pool();
-  const std::lock_guard<std::mutex> lock(shared.mutex);
-  free_unused(shared.blocks);
-}
+void free_scratch() { pool().release_unused(); }
 
 unsigned grid_blocks(int64_t blocks, int64_t most) {
   if (blocks > most)

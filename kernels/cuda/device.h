@@ -67,7 +67,6 @@ class Scratch {
  private:
   void *data_;
 };
-void free_scratch();
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 

@@ -128,9 +128,7 @@ int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tok
     tensor("tokens", tokens, {B, T});
     const Operand token_rows = operand("wte", wte, wte_dtype, {V, C});
     const Operand position_rows = operand("wpe", wpe, wpe_dtype, {maxT, C});
-    if (position > maxT - T)
-      fail(LLMTS_INVALID_ARGUMENT, "position + T is %" PRId64 " + %" PRId64 ", expected at most maxT, %" PRId64,
-           position, T, maxT);
+    check_position(position, T, maxT);
     with_vectors({o, token_rows, position_rows}, {}, C, [&](auto type, auto width) {
       using E = typename decltype(type)::type;
       constexpr int W = decltype(width)::value;

@@ -1,4 +1,4 @@
-// The library itself: version, errors, description, and what abi_device.h adds for memory, stream and time.
+// The library itself: description, fresh memory, and what abi_device.h adds for memory, stream and time.
 // door.h says how abi_device.h exports:
 // clang-format off
 #include "cuda/device.h"
@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string>
 
+#include "common/library.h"
 #include "cuda/operand.h"
 #include "cuda/product.h"
 
@@ -19,20 +20,6 @@ namespace {
 
 std::string version_words(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
-
-// "threads" are the multiprocessors: the device divides the work by itself.
-std::string describe() {
-  const Device &gpu = device();
-  int runtime = 0, driver = 0;
-  check(cudaRuntimeGetVersion(&runtime), "asking for the version of CUDA");
-  check(cudaDriverGetVersion(&driver), "asking for the version of the driver");
-  return "{\"device\":" + quoted(gpu.name) + ",\"variant\":" + quoted(kEmulated ? "emulated" : "cuda") +
-         ",\"level\":0,\"features\":[" +
-         quoted("compute capability " + std::to_string(gpu.major) + "." + std::to_string(gpu.minor)) + "," +
-         quoted("CUDA " + version_words(runtime)) + "," + quoted("driver for CUDA " + version_words(driver)) +
-         (tf32_allowed() ? "," + quoted("TF32") : std::string()) +
-         "],\"threads\":" + std::to_string(gpu.multiprocessors) + "}";
 }
 
 struct Timer {
@@ -52,25 +39,23 @@ Timer &timer() {
 
 }  // namespace
 
-int32_t llmts_abi_version(void) { return LLMTS_ABI_VERSION; }
-
-int32_t llmts_last_error(uint8_t *text, int64_t *length, int64_t capacity) {
-  return guarded("last_error", {{"capacity", capacity, Dim::Limit}},
-                 [&] { copy_text(last_error(), text, length, capacity); });
-}
-
-int32_t llmts_device_info(uint8_t *text, int64_t *length, int64_t capacity) {
-  return guarded("device_info", {{"capacity", capacity, Dim::Limit}},
-                 [&] { copy_text(describe(), text, length, capacity); });
+// "threads" are the multiprocessors: the device divides the work by itself.
+std::string llmts::describe() {
+  const Device &gpu = device();
+  int runtime = 0, driver = 0;
+  check(cudaRuntimeGetVersion(&runtime), "asking for the version of CUDA");
+  check(cudaDriverGetVersion(&driver), "asking for the version of the driver");
+  return "{\"device\":" + quoted(gpu.name) + ",\"variant\":" + quoted(kEmulated ? "emulated" : "cuda") +
+         ",\"level\":0,\"features\":[" +
+         quoted("compute capability " + std::to_string(gpu.major) + "." + std::to_string(gpu.minor)) + "," +
+         quoted("CUDA " + version_words(runtime)) + "," + quoted("driver for CUDA " + version_words(driver)) +
+         (tf32_allowed() ? "," + quoted("TF32") : std::string()) +
+         "],\"threads\":" + std::to_string(gpu.multiprocessors) + "}";
 }
 
 // Of threads of the processor, of which this library uses none.
 int32_t llmts_set_threads(int32_t threads) {
   return guarded("set_threads", {{"threads", threads, Dim::Limit}}, [] {});
-}
-
-int32_t llmts_shutdown(void) {
-  return guarded("shutdown", {}, [] { free_scratch(); });
 }
 
 int32_t llmts_zero(void *memory, int64_t bytes) {
@@ -80,17 +65,8 @@ int32_t llmts_zero(void *memory, int64_t bytes) {
   });
 }
 
-int32_t llmts_alignment_gap(int64_t *bytes, const void *memory, int64_t alignment) {
-  return guarded("alignment_gap", {{"alignment", alignment}}, [&] {
-    if ((alignment & (alignment - 1)) != 0)
-      fail(LLMTS_INVALID_ARGUMENT, "alignment is %" PRId64 ", expected a power of two", alignment);
-    const uint64_t address = reinterpret_cast<uintptr_t>(tensor("memory", static_cast<const uint8_t *>(memory), {1}));
-    *tensor("bytes", bytes, {1}) = static_cast<int64_t>(-address & static_cast<uint64_t>(alignment - 1));
-  });
-}
-
 // No layout of its own: cuBLASLt takes weights as they are.
-int32_t llmts_packed_bytes(int64_t *bytes, int32_t, int64_t OC, int64_t C) {
+int32_t llmts_packed_bytes(int64_t *bytes, int64_t OC, int64_t C) {
   return guarded("packed_bytes", {{"OC", OC, Dim::Limit}, {"C", C, Dim::Limit}},
                  [&] { *tensor("bytes", bytes, {1}) = 0; });
 }

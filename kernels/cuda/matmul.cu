@@ -16,10 +16,6 @@ namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarpSize;
 
-void check_not_packed(const void *packed) {
-  if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
-}
-
 // partial (gridDim.y, OC): sums over the rows that a block takes, each lane W columns.
 template <class T, int W>
 __global__ void __launch_bounds__(kThreads) dbias_kernel(float *partial, In<T> dout, int64_t N, int64_t OC) {
@@ -63,7 +59,7 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
     p.rows = N;
     p.columns = OC;
     p.depth = C;
-    check_not_packed(packed);
+    if (packed != nullptr) fail(LLMTS_INVALID_ARGUMENT, "'packed' is not null, but this library has no packed layout");
     if (activation != LLMTS_IDENTITY && activation != LLMTS_GELU)
       fail(LLMTS_INVALID_ARGUMENT, "activation is %d, expected 0 (identity) or 1 (GELU)", activation);
     if (activation == LLMTS_GELU) {
@@ -81,8 +77,8 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
 }
 
 int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_t dout_dtype, const void *weight,
-                            int32_t weight_dtype, const void *packed, const void *pre, int32_t pre_dtype, int64_t N,
-                            int64_t C, int64_t OC) {
+                            int32_t weight_dtype, const void *pre, int32_t pre_dtype, int64_t N, int64_t C,
+                            int64_t OC) {
   return guarded("matmul_dinput", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
     Product p;
     p.out = operand("dx", dx, dx_dtype, {N, C});
@@ -93,7 +89,6 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
     p.rows = N;
     p.columns = C;
     p.depth = OC;
-    check_not_packed(packed);
     p.activation = p.pre ? Activation::GeluGradient : Activation::Identity;
     multiply(p);
   });

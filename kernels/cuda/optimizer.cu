@@ -7,6 +7,7 @@
 #include <cinttypes>
 #include <cmath>
 
+#include "common/adamw.h"
 #include "cuda/device.h"
 #include "cuda/operand.h"
 #include "cuda/warp.h"
@@ -45,11 +46,6 @@ __global__ void __launch_bounds__(kThreads) total_kernel(double *total, const do
   if (threadIdx.x == 0) *total = sum;
 }
 
-// The step's constants, worked out in double precision.
-struct Step {
-  float beta1, one_minus_beta1, beta2, one_minus_beta2, rate, root_correction2, eps, grad_scale, keep;
-};
-
 // Random bits for an element, by the finalizer of splitmix64 (Steele et al. 2014).
 __device__ uint32_t random_bits(uint64_t key, int64_t element) {
   uint64_t z = key + static_cast<uint64_t>(element) * 0x9e3779b97f4a7c15u;
@@ -69,10 +65,11 @@ __device__ float round_stochastically(float value, uint32_t random) {
 }
 
 // Elements [0, n) of a segment that starts at element `start` of all. fp32 is updated: master, which is params itself
-// where those are fp32; where it is null, params in bf16.
+// where those are fp32; where it is null, params in bf16. keep is what decay leaves of a parameter.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(Out<T> params, float *master, In<float> grads, float *m,
-                                                         float *v, Step s, int64_t start, int64_t n, uint64_t key) {
+__global__ void __launch_bounds__(kThreads)
+    adamw_kernel(Out<T> params, float *master, In<float> grads, float *m, float *v, AdamWStep s, float keep,
+                 int64_t start, int64_t n, uint64_t key) {
   const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * W;
   if (first >= n) return;
   float p[W], g[W], mean[W], square[W];
@@ -88,7 +85,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Out<T> params, float *m
     g[i] *= s.grad_scale;
     mean[i] = s.beta1 * mean[i] + s.one_minus_beta1 * g[i];
     square[i] = s.beta2 * square[i] + s.one_minus_beta2 * g[i] * g[i];
-    p[i] = p[i] * s.keep - s.rate * mean[i] / (sqrtf(square[i]) * s.root_correction2 + s.eps);
+    p[i] = p[i] * keep - s.rate * mean[i] / (sqrtf(square[i]) * s.root_correction2 + s.eps);
   }
   Out<float>(m, false).store(first, mean);
   Out<float>(v, false).store(first, square);
@@ -131,28 +128,14 @@ int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const flo
     tensor("m", m, {n});
     tensor("v", v, {n});
     tensor("segments", segments, {S, 3});
-    if (step < 1) fail(LLMTS_INVALID_ARGUMENT, "step is %" PRId64 ", expected 1 or more", step);
-    if (!(beta1 >= 0.0f && beta1 < 1.0f && beta2 >= 0.0f && beta2 < 1.0f))
-      fail(LLMTS_INVALID_ARGUMENT, "beta1 and beta2 are %g and %g, expected 0 or more and below 1", beta1, beta2);
+    const AdamWStep constants = adamw_step(learning_rate, beta1, beta2, eps, weight_decay, grad_scale, step);
     for (int64_t index = 0; index < S; ++index) segment_at(segments, index, n);
-
-    const double correction1 = 1.0 - std::pow(static_cast<double>(beta1), static_cast<double>(step));
-    const double correction2 = 1.0 - std::pow(static_cast<double>(beta2), static_cast<double>(step));
-    const float decayed = static_cast<float>(1.0 - static_cast<double>(learning_rate) * weight_decay);
     const uint64_t key = (static_cast<uint64_t>(seed) * 0xd1342543de82ef95u) ^ (static_cast<uint64_t>(step) << 32);
     float *const updated = p.is_bf16() ? master : static_cast<float *>(params);
     for (int64_t index = 0; index < S; ++index) {
       const Segment segment = segment_at(segments, index, n);
       if (segment.count == 0) continue;
-      const Step constants = {beta1,
-                              1.0f - beta1,
-                              beta2,
-                              1.0f - beta2,
-                              static_cast<float>(learning_rate / correction1),
-                              static_cast<float>(1.0 / std::sqrt(correction2)),
-                              eps,
-                              grad_scale,
-                              segment.decays ? decayed : 1.0f};
+      const float keep = segment.decays ? constants.decayed : 1.0f;
       const Operand part = p.from(segment.first);
       float *const w = updated == nullptr ? nullptr : updated + segment.first;
       float *const mean = m + segment.first, *const square = v + segment.first;
@@ -162,7 +145,7 @@ int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const flo
         constexpr int W = decltype(width)::value;
         const dim3 grid(grid_blocks(ceil_div(segment.count, int64_t{kThreads} * W)));
         launch(adamw_kernel<T, W>, grid, kThreads, 0, part.out<T>(), w, In<float>(g, false), mean, square, constants,
-               segment.first, segment.count, key);
+               keep, segment.first, segment.count, key);
       });
     }
   });

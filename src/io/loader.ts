@@ -9,7 +9,7 @@
 import { FileError, LlmtsError } from "../errors.ts";
 import { Random, type RandomState } from "../random.ts";
 import type { Shards } from "./shards.ts";
-import type { TokenReader } from "./tokens.ts";
+import { TokenReader } from "./tokens.ts";
 
 /** What a model is trained or scored on. The arrays are filled anew for the next batch. */
 export interface Batch {
@@ -228,30 +228,36 @@ export interface ValidationBatch extends Batch {
 }
 
 /**
- * Batches that score each token after the first once, in windows of T, up to `limit` tokens. The last batch is filled up
- * with positions that do not count, so which tokens are scored, and each one's context, depend on T but not on B: the sum
- * of all losses over the sum of all counts is the same for every B.
+ * Batches that score each token of some files once, but for the first of each, in windows of T, up to `limit` tokens in all.
+ * The last batch of a file is filled up with positions that do not count, so which tokens are scored, and each one's context,
+ * depend on T but not on B: the sum of all losses over the sum of all counts is the same for every B.
  *
- * @throws {FileError} the file has fewer than 2 tokens
+ * @param limit 0: all
+ * @throws {FileError} a file can't be read, has fewer than 2 tokens or ids outside the vocabulary of V
  */
 export function* validationBatches(
-  reader: TokenReader,
-  B: number,
-  T: number,
-  limit: number = Infinity,
+  paths: readonly string[],
+  V: number,
+  { B, T, limit }: { B: number; T: number; limit: number },
 ): Generator<ValidationBatch> {
-  const scored = Math.min(reader.length - 1, limit);
-  if (scored < 1) {
-    throw new FileError(reader.path, `has ${reader.length} tokens, validation needs at least 2`);
-  }
-  const tokens = new Int32Array(B * T + 1);
-  const inputs = new Int32Array(B * T);
-  const targets = new Int32Array(B * T);
-  for (let position = 0; position < scored; position += B * T) {
-    const count = Math.min(B * T, scored - position);
-    reader.read(position, tokens.subarray(0, count + 1));
-    inputs.fill(0).set(tokens.subarray(0, count));
-    targets.fill(-1).set(tokens.subarray(1, count + 1));
-    yield { inputs, targets, count };
+  let left = limit === 0 ? Infinity : limit;
+  for (const path of paths) {
+    if (left <= 0) return;
+    using reader = new TokenReader(path, V);
+    const scored = Math.min(reader.length - 1, left);
+    if (scored < 1) {
+      throw new FileError(path, `has ${reader.length} tokens, validation needs at least 2`);
+    }
+    left -= scored;
+    const tokens = new Int32Array(B * T + 1);
+    const inputs = new Int32Array(B * T);
+    const targets = new Int32Array(B * T);
+    for (let position = 0; position < scored; position += B * T) {
+      const count = Math.min(B * T, scored - position);
+      reader.read(position, tokens.subarray(0, count + 1));
+      inputs.fill(0).set(tokens.subarray(0, count));
+      targets.fill(-1).set(tokens.subarray(1, count + 1));
+      yield { inputs, targets, count };
+    }
   }
 }

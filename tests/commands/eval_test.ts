@@ -22,7 +22,7 @@ Deno.test("llmts eval gives a loss that doesn't depend on the batch size, and th
     assert(Math.abs(Math.log(perplexity) - loss) < 1e-4);
     const train = await llmts(folder, [
       ...["train", "--model", "small.bin", "--data", "fox_train.bin", "--threads", "1", "--batch-size", "2"],
-      ...["--seq-len", "16", "--steps", "1", "--val-batches", "0", "--sample-every", "0"],
+      ...["--seq-len", "16", "--steps", "1", "--val-tokens", "0", "--sample-every", "0"],
     ]);
     assertStringIncludes(train.stdout, `val loss ${loss.toFixed(6)} (${tokens} tokens, T=16)`);
   });

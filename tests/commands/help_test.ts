@@ -30,7 +30,7 @@ Deno.test("programHelp() lists the commands", () => {
 });
 
 Deno.test("commandHelp() lists every flag under its group, with value and default", () => {
-  const help = commandHelp("try", "does a thing", COMMAND);
+  const help = commandHelp("llmts try", "does a thing", COMMAND);
   const groups = help.slice(help.indexOf("\nTraining\n"), help.indexOf("\nCommon\n"));
   assertEquals(
     groups,
@@ -64,7 +64,7 @@ Deno.test("commandHelp() wraps at 100 columns", () => {
     ...FLAGS,
     other: { type: "boolean", description: "word ".repeat(60).trim(), group: "Model" },
   } as const;
-  const lines = commandHelp("try", "does a thing", { ...COMMAND, flags: long }).split("\n");
+  const lines = commandHelp("llmts try", "does a thing", { ...COMMAND, flags: long }).split("\n");
   assert(lines.length > 25);
   for (const line of lines) assert(line.length <= 100, line);
 });

@@ -34,7 +34,7 @@ Deno.test(
   onlyWithSignals,
   async () => {
     const { status, stdout } = await signalled(`
-    using interrupt = catchInterrupt(() => console.log("caught"));
+    await using interrupt = await catchInterrupt(() => console.log("caught"));
     console.log("ready");
     busy(500);
     console.log("before", interrupt.requested);
@@ -50,7 +50,7 @@ Deno.test(
   onlyWithSignals,
   async () => {
     const { status, stdout, milliseconds } = await signalled(`
-    using interrupt = catchInterrupt(() => console.log("caught"));
+    await using interrupt = await catchInterrupt(() => console.log("caught"));
     console.log("ready");
     while (!interrupt.requested) await yieldToListeners();
     busy(500);
@@ -67,8 +67,7 @@ Deno.test(
   onlyWithSignals,
   async () => {
     const { status, stdout, milliseconds } = await signalled(`
-    using interrupt = catchInterrupt(() => console.log("caught"));
-    await new Promise((started) => setTimeout(started, 500));
+    await using interrupt = await catchInterrupt(() => console.log("caught"));
     console.log("ready, twice");
     busy(60000);
     console.log("survived");`);
@@ -79,8 +78,7 @@ Deno.test(
 
 Deno.test("catchInterrupt() takes signals that come together for one", onlyWithSignals, async () => {
   const { status, stdout } = await signalled(`
-    using interrupt = catchInterrupt(() => console.log("caught"));
-    await new Promise((started) => setTimeout(started, 500));
+    await using interrupt = await catchInterrupt(() => console.log("caught"));
     Deno.kill(Deno.pid, "SIGINT");
     Deno.kill(Deno.pid, "SIGINT");
     busy(500);
@@ -91,7 +89,7 @@ Deno.test("catchInterrupt() takes signals that come together for one", onlyWithS
 
 Deno.test("catchInterrupt() gives Ctrl-C back when it is disposed of", onlyWithSignals, async () => {
   const { status, stdout } = await signalled(`
-    { using interrupt = catchInterrupt(() => console.log("caught")); }
+    { await using interrupt = await catchInterrupt(() => console.log("caught")); }
     console.log("ready");
     busy(60000);`);
   assertEquals([status.success, stdout], [false, "ready\n"]);

@@ -94,7 +94,7 @@ Deno.test(
         "fox_train.bin",
         "--val-every",
         "2",
-        "--val-batches",
+        "--val-tokens",
         "0",
         "--sample-every",
         "0",

@@ -232,8 +232,8 @@ Deno.test("A-28: what fails in the last validation or sample doesn't cost the ru
       (write) => write([...Array(60).fill(1), 60000, ...Array(20).fill(1)]),
     );
     const run = [...SMALL_RUN, "--val-data", "bad_val.bin", "--sample-every", "0"];
-    await runs(folder, [...run, "--val-batches", "1", "--steps", "3"]);
-    const { code, stderr } = await llmts(folder, ["train", "--resume", "--steps", "5", "--val-batches", "0"]);
+    await runs(folder, [...run, "--val-tokens", "32", "--steps", "3"]);
+    const { code, stderr } = await llmts(folder, ["train", "--resume", "--steps", "5", "--val-tokens", "0"]);
     assertEquals(code, 1);
     assertStringIncludes(stderr, '"bad_val.bin": has id 60000 at token 60');
     assertEquals(completeSteps(join(folder, "out")), [3, 5]);

@@ -204,28 +204,22 @@ function valLosses({ stdout }: Result): number[] {
   return [...stdout.matchAll(/^val loss (\d+\.\d+)/gm)].map((match) => Number(match[1]));
 }
 
-Deno.test("llmts train --val-batches 0 scores the whole file, whatever the batch size (A-15)", async () => {
-  await inSmallFolder(async (folder) => {
-    const found: number[] = [];
-    for (const B of ["1", "2", "4"]) {
-      const args = SMALL_RUN.with(SMALL_RUN.indexOf("--batch-size") + 1, B);
-      const result = await llmts(folder, [
-        ...args,
-        "--steps",
-        "1",
-        "--val-batches",
-        "0",
-        "--sample-every",
-        "0",
-        "--overwrite",
-      ]);
-      using reader = new TokenReader(join(folder, "fox_val.bin"), SMALL.V);
-      assertStringIncludes(result.stdout, ` (${reader.length - 1} tokens, T=16)\n`);
-      found.push(valLosses(result)[0]!);
-    }
-    for (const loss of found) assertAlmostEquals(loss, found[0]!, 1e-5);
+for (const limit of [0, 40]) {
+  Deno.test(`llmts train --val-tokens ${limit} scores the same tokens, whatever the batch size (A-15)`, async () => {
+    await inSmallFolder(async (folder) => {
+      const found: number[] = [];
+      for (const B of ["1", "2", "4"]) {
+        const run = SMALL_RUN.with(SMALL_RUN.indexOf("--batch-size") + 1, B);
+        const args = ["--steps", "1", "--val-tokens", String(limit), "--sample-every", "0", "--overwrite"];
+        const result = await llmts(folder, [...run, ...args]);
+        using reader = new TokenReader(join(folder, "fox_val.bin"), SMALL.V);
+        assertStringIncludes(result.stdout, ` (${limit || reader.length - 1} tokens, T=16)\n`);
+        found.push(valLosses(result)[0]!);
+      }
+      for (const loss of found) assertAlmostEquals(loss, found[0]!, 1e-5);
+    });
   });
-});
+}
 
 Deno.test("llmts train makes one batch of exactly B·T + 1 tokens (A-01), without validation data too", async () => {
   await inSmallFolder(async (folder) => {
@@ -288,8 +282,8 @@ Deno.test("llmts train without --data takes tiny Shakespeare from data/, and wit
       "train",
       "--steps",
       "3",
-      "--val-batches",
-      "1",
+      "--val-tokens",
+      "256",
       "--sample-every",
       "0",
     ]);

@@ -52,7 +52,7 @@ for (const { name, make, skipped } of KINDS) {
       "--sample-tokens",
       "4",
     ];
-    const training = await llmts("train", ...tiny, "--val-batches", "1", "--out", "my models");
+    const training = await llmts("train", ...tiny, "--val-tokens", "16", "--out", "my models");
     assertEquals([training.code, training.stderr], [0, ""]);
     assertMatch(training.stdout, /^step +2\/2 \| loss /m);
 

@@ -105,10 +105,9 @@ struct Sweep {
         for (int k = 0; k < K; ++k)
           for (int j = 0; j < N; ++j) bt.set(k * N + j, element(j, k, 2));
         prepare(M, N);
-        compare(
-            "dinput",
-            dinput(out.data(), LLMTS_FP32, a.data(), dtype, bt.data(), dtype, nullptr, nullptr, LLMTS_FP32, M, N, K),
-            expected, most, M, N, M, N, K);
+        compare("dinput",
+                dinput(out.data(), LLMTS_FP32, a.data(), dtype, bt.data(), dtype, nullptr, LLMTS_FP32, M, N, K),
+                expected, most, M, N, M, N, K);
         prepare(M, N);
         compare("dweight", dweight(out.data(), at.data(), dtype, bt.data(), dtype, 0, K, N, M), expected, most, M, N, K,
                 N, M);

@@ -43,8 +43,7 @@ void matmul() {
       forward(logits, nullptr, nullptr, LLMTS_IDENTITY);
       forward(activated, pre.data(), bias.data(), LLMTS_GELU);
       const auto dinput = [&](const Tensor &to, const void *pre_data) {
-        succeeds(llmts_matmul_dinput(to.data(), act, dout.data(), act, weight.data(), par, nullptr, pre_data, act, N, C,
-                                     OC));
+        succeeds(llmts_matmul_dinput(to.data(), act, dout.data(), act, weight.data(), par, pre_data, act, N, C, OC));
       };
       dinput(dx, nullptr);
       dinput(dpre, before.data());
@@ -100,12 +99,12 @@ void classifier() {
       const Tensor losses(LLMTS_FP32, N), alone(LLMTS_FP32, N), dx(act, N * C),
           dwte(LLMTS_FP32, Values(static_cast<size_t>(Vp * C), 0.5)), stored(LLMTS_FP32, Vp * C);
       const float scale = 0.25f;
-      succeeds(llmts_classifier(alone.floats(), nullptr, 0, nullptr, x.data(), act, wte.data(), par, nullptr,
-                                targets.data(), 0.0f, 0, N, C, V, Vp));
-      succeeds(llmts_classifier(losses.floats(), dx.data(), act, dwte.floats(), x.data(), act, wte.data(), par, nullptr,
+      succeeds(llmts_classifier(alone.floats(), nullptr, 0, nullptr, x.data(), act, wte.data(), par, targets.data(),
+                                0.0f, 0, N, C, V, Vp));
+      succeeds(llmts_classifier(losses.floats(), dx.data(), act, dwte.floats(), x.data(), act, wte.data(), par,
                                 targets.data(), scale, 1, N, C, V, Vp));
       succeeds(llmts_classifier(losses.floats(), dx.data(), act, stored.floats(), x.data(), act, wte.data(), par,
-                                nullptr, targets.data(), scale, 0, N, C, V, Vp));
+                                targets.data(), scale, 0, N, C, V, Vp));
       const Values X = x.values(), W = wte.values();
       Values logits = product(N, V, C, matrix(X, C), transposed(matrix(W, C))), expected(static_cast<size_t>(N));
       for (int64_t n = 0; n < N; ++n) {

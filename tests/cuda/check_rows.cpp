@@ -65,7 +65,7 @@ void bad_ids() {
   succeeds(llmts_device_synchronize());  // reported once
   const Tensor losses(LLMTS_FP32, B * T);
   succeeds(llmts_classifier(losses.floats(), nullptr, 0, nullptr, out.data(), LLMTS_FP32, wte.data(), LLMTS_FP32,
-                            nullptr, tokens.data(), 1.0f, 0, B * T, C, V, V));
+                            tokens.data(), 1.0f, 0, B * T, C, V, V));
   fails(llmts_device_synchronize(), LLMTS_INVALID_ARGUMENT, "is neither -1 nor in the vocabulary of 7");
 }
 

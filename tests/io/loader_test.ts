@@ -8,12 +8,12 @@ import { inFolder } from "../folder.ts";
 const V = 50257;
 
 /** Runs with a reader of a file that holds 0, 1, 2 … */
-async function withTokens(count: number, run: (reader: TokenReader) => void): Promise<void> {
+async function withTokens(count: number, run: (reader: TokenReader) => void | Promise<void>): Promise<void> {
   await inFolder(async (folder) => {
     const path = join(folder, "tokens.bin");
     await writeTokenFile(path, V, (write) => write(Array.from({ length: count }, (_, i) => i)));
     using reader = new TokenReader(path, V);
-    run(reader);
+    await run(reader);
   });
 }
 
@@ -90,14 +90,14 @@ Deno.test("validationBatches() scores each token after the first once, whatever 
   // A loss that depends on the token, its target and its place in the window, as a model's does.
   const loss = (input: number, target: number, t: number): number => Math.sin(input + 2 * target + 3 * t);
   const mean = (
-    reader: TokenReader,
+    { path }: TokenReader,
     B: number,
     T: number,
-    limit?: number,
+    limit: number,
   ): [tokens: number, loss: number] => {
     let sum = 0;
     let tokens = 0;
-    for (const { inputs, targets, count } of validationBatches(reader, B, T, limit)) {
+    for (const { inputs, targets, count } of validationBatches([path], V, { B, T, limit })) {
       assertEquals([inputs.length, targets.length], [B * T, B * T]);
       assertEquals(targets.filter((target) => target >= 0).length, count);
       targets.forEach((target, i) => {
@@ -109,13 +109,9 @@ Deno.test("validationBatches() scores each token after the first once, whatever 
     return [tokens, sum / tokens];
   };
   for (
-    const [tokens, limit, scored] of [[100, undefined, 99], [97, undefined, 96], [100, 30, 30], [
-      3,
-      64,
-      2,
-    ]] as const
+    const [tokens, limit, scored] of [[100, 0, 99], [97, 0, 96], [100, 30, 30], [3, 64, 2]] as const
   ) {
-    await t.step(`${tokens} tokens, limit ${limit ?? "none"}`, () =>
+    await t.step(`${tokens} tokens, limit ${limit}`, () =>
       withTokens(tokens, (reader) => {
         const T = 8;
         const [, expected] = mean(reader, 1, T, limit);
@@ -130,8 +126,23 @@ Deno.test("validationBatches() scores each token after the first once, whatever 
 
 Deno.test("validationBatches() refuses a file without a token to predict", async () => {
   for (const tokens of [0, 1]) {
-    await withTokens(tokens, (reader) => {
-      assertThrows(() => validationBatches(reader, 1, 8).next(), FileError, "validation needs at least 2");
+    await withTokens(tokens, ({ path }) => {
+      const batches = validationBatches([path], V, { B: 1, T: 8, limit: 0 });
+      assertThrows(() => batches.next(), FileError, "validation needs at least 2");
     });
   }
+});
+
+Deno.test("validationBatches() goes through several files, up to the limit in all", async () => {
+  await withTokens(12, async (first) => {
+    await withTokens(9, (second) => {
+      const counts = (limit: number): number[] => {
+        const batches = validationBatches([first.path, second.path], V, { B: 2, T: 3, limit });
+        return Array.from(batches, ({ count }) => count);
+      };
+      assertEquals(counts(0), [6, 5, 6, 2]);
+      assertEquals(counts(13), [6, 5, 2]);
+      assertEquals(counts(11), [6, 5]);
+    });
+  });
 });
