@@ -20,7 +20,8 @@ using namespace llmts;
 namespace {
 
 constexpr int64_t kBlock = 64;
-constexpr int64_t kGrain = 1 << 20;  // multiplications worth waking a thread for
+// Multiplications worth waking a thread for; and of few queries, whose keys and values come from memory.
+constexpr int64_t kGrain = 1 << 20, kFewQueriesGrain = 1 << 15;
 
 // Rows of HS elements, `stride` elements apart.
 struct Rows {
@@ -334,7 +335,7 @@ int32_t llmts_attention_cached(void *out, int32_t out_dtype, void *keys, void *v
         put(values, v.narrow, slot, key + t * 3 * C + C, HS);
       }
     }
-    const int threads = threads_for(1.0 * B * T * C * (position + T), kGrain);
+    const int threads = threads_for(1.0 * B * T * C * (position + T), T < kBlock ? kFewQueriesGrain : kGrain);
     for_each_block(heads, blocks(T), threads, forward_workspace(HS), [&](int64_t head, int64_t block, float *work) {
       const int64_t b = head / NH, offset = head % NH * HS;
       const Head forward = {{in + b * T * 3 * C + offset, 3 * C},

@@ -39,6 +39,14 @@ inline float as_float(float value) { return value; }
 inline float as_float(int8_t value) { return value; }
 inline float as_float(Bf16 value) { return widened(value); }
 
+template <class T>
+T rounded(float value) {
+  if constexpr (std::is_same_v<T, float>)
+    return value;
+  else
+    return narrowed(value);
+}
+
 // out (n) = in, in another precision or the same, on the calling thread.
 template <class Out, class In>
 void convert(Out *out, const In *in, int64_t n) {
@@ -75,6 +83,28 @@ auto dispatch(Elements elements, Use &&use) {
 
 inline Elements operator+(Elements elements, int64_t n) {
   return dispatch(elements, [n](const auto *first) { return Elements(first + n); });
+}
+
+// Elements to write, in either precision. Checked as Elements are.
+struct Destination {
+  Destination(const char *name, void *data, int32_t dtype, Shape shape, Null null = Null::Refused)
+      : data(data), narrow(Elements(name, data, dtype, shape, null).narrow) {}
+  // Where they can be computed: null where they are bf16.
+  float *floats() const { return narrow ? nullptr : static_cast<float *>(data); }
+
+  void *const data;
+  const bool narrow;
+};
+
+// Calls use with the n-th element: float * or Bf16 *. Where there are none, with a null pointer.
+template <class Use>
+void dispatch(const Destination &target, int64_t n, Use &&use) {
+  if (target.data == nullptr)
+    use(static_cast<float *>(nullptr));
+  else if (target.narrow)
+    use(static_cast<Bf16 *>(target.data) + n);
+  else
+    use(static_cast<float *>(target.data) + n);
 }
 
 // A tensor to read, as floats.

@@ -1,5 +1,8 @@
 #include "cpu/gemm.h"
 
+#include <optional>
+
+#include "cpu/scratch.h"
 #include "cpu/threads.h"
 #include "cpu/vector.h"
 
@@ -7,7 +10,8 @@ namespace llmts {
 
 namespace {
 
-constexpr int64_t kGrain = 1 << 20;  // multiplications worth waking a thread for
+// Multiplications worth waking a thread for; and of a single row, each of which waits for an element from memory.
+constexpr int64_t kGrain = 1 << 20, kRowGrain = 1 << 18;
 
 // Blocks of c that are computed and then finished by the epilogue: they should still be in the cache by then, and be
 // large enough that packing the operands anew for each costs little.
@@ -73,9 +77,12 @@ void combine_rows(float *out, bool add, const X *x, const B *b, int64_t stride, 
   }
 }
 
-// A single row of activations, as in decoding: bound by reading b, which packing would only delay.
-void multiply_row(float *out, Store store, Elements x, View b, int64_t N, int64_t K) {
+// A single row of activations, as in decoding: bound by reading b, which packing would only delay. As
+// multiply_blocks() otherwise.
+void multiply_row(float *out, Store store, Elements x, View b, int64_t N, int64_t K, const Epilogue &epilogue) {
   const bool add = store == Store::Add;
+  std::optional<Scratch<float>> own;
+  if (out == nullptr) out = own.emplace(Shape{N}).data();
   dispatch(x, [&](const auto *left) {
     dispatch(b.data, [&](const auto *right) {
       if (!b.transposed) return combine_rows(out, add, left, right, b.stride, N, K);
@@ -85,6 +92,16 @@ void multiply_row(float *out, Store store, Elements x, View b, int64_t N, int64_
       }
     });
   });
+  if (epilogue) epilogue({0, 1, 0, N, out, N});
+}
+
+// The epilogue of a part of the result that begins at (row, column).
+Epilogue shifted(const Epilogue &epilogue, int64_t row, int64_t column) {
+  if (!epilogue) return nullptr;
+  return [&epilogue, row, column](const Block &block) {
+    epilogue({row + block.row, row + block.row_end, column + block.column, column + block.column_end, block.values,
+              block.stride});
+  };
 }
 
 bool is_row(View a, int64_t M) { return M == 1 && !a.transposed; }
@@ -93,16 +110,16 @@ bool is_row(View a, int64_t M) { return M == 1 && !a.transposed; }
 
 void multiply(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K) {
   if (is_row(a, M))
-    multiply_row(c, store, a.data, b, N, K);
+    multiply_row(c, store, a.data, b, N, K, nullptr);
   else
-    multiply_blocks(c, ldc, store, a, b, M, N, K);
+    multiply_blocks(c, ldc, store, a, b, M, N, K, nullptr);
 }
 
 void gemm(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
           const Epilogue &epilogue) {
-  const int threads = threads_for(1.0 * M * N * K, kGrain);
-  const Grid grid = choose_grid(threads, M, N);
   const bool single_row = is_row(a, M);  // of the whole c: a slice's last row is no different from the others
+  const int threads = threads_for(1.0 * M * N * K, single_row ? kRowGrain : kGrain);
+  const Grid grid = choose_grid(threads, M, N);
   parallel(threads, [&](int part, int) {
     const Range rows = slice(M, part / grid.columns, grid.rows, kRowUnit);
     const Range columns = slice(N, part % grid.columns, grid.columns, kColumnUnit);
@@ -110,13 +127,13 @@ void gemm(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t
       const int64_t row_end = std::min(rows.end, row + kBlockRows);
       for (int64_t column = columns.begin; column < columns.end; column += kBlockColumns) {
         const int64_t column_end = std::min(columns.end, column + kBlockColumns);
-        float *const block = c + row * ldc + column;
+        float *const block = c == nullptr ? nullptr : c + row * ldc + column;
         const View left = from_row(a, row), right = from_column(b, column);
+        const Epilogue finish = shifted(epilogue, row, column);
         if (single_row)
-          multiply_row(block, store, left.data, right, column_end - column, K);
+          multiply_row(block, store, left.data, right, column_end - column, K, finish);
         else
-          multiply_blocks(block, ldc, store, left, right, row_end - row, column_end - column, K);
-        if (epilogue) epilogue({row, row_end, column, column_end});
+          multiply_blocks(block, ldc, store, left, right, row_end - row, column_end - column, K, finish);
       }
     }
   });

@@ -23,17 +23,22 @@ enum class Store { Overwrite, Add };
 // c (M,N), row-major with stride ldc, = or += a (M,K) · b (K,N), on the calling thread.
 void multiply(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K);
 
-// The same by the instruction set's own product of blocks (gemm_tile.cpp or gemm_eigen.cpp), whatever M is.
-void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K);
-
-// Rows [row, row_end) of columns [column, column_end) of the result.
+// Rows [row, row_end) of columns [column, column_end) of the result: its values, `stride` from row to row.
 struct Block {
   int64_t row, row_end, column, column_end;
+  float *values;
+  int64_t stride;
 };
+// Called once for each block of a product as soon as the block is complete and while it is in the cache, from the
+// thread that made it.
 using Epilogue = std::function<void(const Block &)>;
 
-// The same on as many threads as it is worth. The epilogue, where there is one, is called once for each block of c as
-// soon as the block is complete and while it is in the cache, from the thread that made it.
+// As multiply(), by the instruction set's own product of blocks (gemm_tile.cpp or gemm_eigen.cpp), whatever M is. Where
+// c is null, the product is stored nowhere: the epilogue sees its blocks.
+void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
+                     const Epilogue &epilogue);
+
+// The same on as many threads as it is worth.
 void gemm(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
           const Epilogue &epilogue = nullptr);
 

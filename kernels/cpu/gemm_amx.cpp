@@ -114,10 +114,12 @@ struct AmxTile {
 
 }  // namespace
 
-void multiply_blocks(float *c, int64_t ldc, Store how, View a, View b, int64_t M, int64_t N, int64_t K) {
-  if (!a.data.narrow && !b.data.narrow) return multiply_in_tiles<RegisterTile<Singles>>(c, ldc, how, a, b, M, N, K);
+void multiply_blocks(float *c, int64_t ldc, Store how, View a, View b, int64_t M, int64_t N, int64_t K,
+                     const Epilogue &epilogue) {
+  if (!a.data.narrow && !b.data.narrow)
+    return multiply_in_tiles<RegisterTile<Singles>>(c, ldc, how, a, b, M, N, K, epilogue);
   const amx::Configuration configuration;
-  multiply_in_tiles<AmxTile>(c, ldc, how, a, b, M, N, K);
+  multiply_in_tiles<AmxTile>(c, ldc, how, a, b, M, N, K, epilogue);
 }
 
 }  // namespace llmts

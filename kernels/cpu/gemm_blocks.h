@@ -37,7 +37,8 @@ class Panels {
 };
 
 template <class Tile>
-void multiply_in_tiles(float *c, int64_t ldc, Store how, View a, View b, int64_t M, int64_t N, int64_t K) {
+void multiply_in_tiles(float *c, int64_t ldc, Store how, View a, View b, int64_t M, int64_t N, int64_t K,
+                       const Epilogue &epilogue) {
   using Lanes = typename Tile::Lanes;
   // kBlockColumns × kBlockDepth of b, packed once, in the L3 cache.
   constexpr int64_t kBlockColumns = 64 * Tile::kColumns, kBlockK = Tile::kBlockDepth * Lanes::kElements;
@@ -45,6 +46,13 @@ void multiply_in_tiles(float *c, int64_t ldc, Store how, View a, View b, int64_t
   const int64_t most_depth = depth_of(std::min(K, kBlockK));
   Panels a_panels(round_up(std::min(M, Tile::kBlockRows), Tile::kRows), most_depth);
   Panels b_panels(round_up(std::min(N, kBlockColumns), kWidth), most_depth);
+  // A product that is stored nowhere: whole where blocks along K add to it, else a panel of it at a time.
+  const bool stored = c != nullptr, whole = stored || K > kBlockK;
+  std::optional<Scratch<float>> own;
+  if (!stored) {
+    ldc = whole ? N : Tile::kColumns;
+    c = own.emplace(Shape{whole ? M : std::min(M, Tile::kBlockRows), ldc}).data();
+  }
   for (int64_t n0 = 0; n0 < N; n0 += kBlockColumns) {
     const int64_t columns = std::min(kBlockColumns, N - n0);
     for (int64_t k0 = 0; k0 < K; k0 += kBlockK) {
@@ -70,9 +78,11 @@ void multiply_in_tiles(float *c, int64_t ldc, Store how, View a, View b, int64_t
                                   b.stride, b.transposed, width, k, depth);
             });
           }
+          float *const panel = whole ? c + m0 * ldc + column : c;
           for (int64_t m = 0; m < rows; m += Tile::kRows)
-            Tile::multiply(c + (m0 + m) * ldc + column, ldc, add, a_panels.data() + m * depth, b_panel, depth,
+            Tile::multiply(panel + m * ldc, ldc, add, a_panels.data() + m * depth, b_panel, depth,
                            std::min<int64_t>(Tile::kRows, rows - m), width);
+          if (epilogue && k0 + k == K) epilogue({m0, m0 + rows, column, column + width, panel, ldc});
         }
       }
     }

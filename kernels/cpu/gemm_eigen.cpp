@@ -61,13 +61,20 @@ void multiply_map(Target out, Store store, const A &a, const Wide &b, int64_t N,
 
 }  // namespace
 
-void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K) {
+void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
+                     const Epilogue &epilogue) {
+  std::optional<Scratch<float>> own;
+  if (c == nullptr) {
+    ldc = N;
+    c = own.emplace(Shape{M, N}).data();
+  }
   const Target out(c, M, N, Stride(ldc));
   const Wide left(a, M, K), right(b, K, N);
   if (left.transposed)
     multiply_map(out, store, left.map<Eigen::ColMajor>(M, K), right, N, K);
   else
     multiply_map(out, store, left.map<Eigen::RowMajor>(M, K), right, N, K);
+  if (epilogue) epilogue({0, M, 0, N, c, ldc});
 }
 
 }  // namespace llmts

@@ -1,6 +1,7 @@
 #include "cpu/int8.h"
 
 #include <cmath>
+#include <optional>
 
 #include "common/door.h"
 #include "cpu/scratch.h"
@@ -50,6 +51,8 @@ void multiply_int8(float *out, Elements x, const void *packed, int64_t N, int64_
   const Layout at = layout(OC, C);
   const float *const scales = static_cast<const float *>(packed);
   const int8_t *const rows = static_cast<const int8_t *>(packed) + at.rows;
+  std::optional<Scratch<float>> own;
+  if (out == nullptr) out = own.emplace(Shape{N, OC}).data();
   parallel_slices(OC, 16, threads_for(1.0 * OC * C, kGrain), [&](int64_t begin, int64_t end) {
     if (N <= kFewRows) {
       dispatch(x, [&](const auto *from) {
@@ -69,7 +72,7 @@ void multiply_int8(float *out, Elements x, const void *packed, int64_t N, int64_
         multiply(out + first, OC, Store::Overwrite, as_is(x, C), transposed(wide.data(), C), N, count, C);
       }
     }
-    if (epilogue) epilogue({0, N, begin, end});
+    if (epilogue) epilogue({0, N, begin, end, out + begin, OC});
   });
 }
 

@@ -6,8 +6,8 @@
 
 namespace llmts {
 
-// out (N,OC) = x (N,C) · weightᵀ on as many threads as it is worth; packed is what llmts_pack made of weight (OC,C).
-// The epilogue is called as by gemm().
+// out (N,OC), where not null, = x (N,C) · weightᵀ on as many threads as it is worth; packed is what llmts_pack made of
+// weight (OC,C).
 void multiply_int8(float *out, Elements x, const void *packed, int64_t N, int64_t C, int64_t OC,
                    const Epilogue &epilogue);
 

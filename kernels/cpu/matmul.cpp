@@ -4,12 +4,15 @@
 //   dweight: dweight (+)= doutᵀ · x
 //   dbias:   dbias (+)= the sum of dout over rows
 // Bias, activation and its derivative are applied to each block of the product while it is in the cache.
+#include <vector>
+
 #include "common/door.h"
 #include "cpu/bf16.h"
 #include "cpu/gemm.h"
 #include "cpu/int8.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
+#include "cpu/vector.h"
 #include "cpu/vector_math.h"
 
 using namespace llmts;
@@ -18,24 +21,52 @@ namespace {
 
 constexpr int64_t kGrain = 32768;  // elements worth waking a thread for
 
-// out = activation(out + bias) on one row's columns [begin, end); pre, where not null, receives out + bias.
-void finish_row(float *out, float *pre, const float *bias, bool activate, int64_t begin, int64_t end) {
-  if (bias != nullptr) {
-#pragma omp simd
-    for (int64_t c = begin; c < end; ++c) out[c] += bias[c];
-  }
-  if (pre != nullptr) std::copy(out + begin, out + end, pre + begin);
-  if (activate) {
-#pragma omp simd
-    for (int64_t c = begin; c < end; ++c) out[c] = gelu(out[c]);
+// What follows finishes a block: `out`, and `pre` where it is not null, point to the block's first element in tensors
+// of `stride` columns.
+
+// Calls finish(values, column, at, n) for each vector of a block's rows: its column in the block, how far it lies
+// behind `out`, and how many of its values are inside, which are all except at the row's end.
+template <class Finish>
+void for_each_vector(const Block &block, int64_t stride, Finish &&finish) {
+  const int64_t columns = block.column_end - block.column, whole = columns / kWidth * kWidth;
+  for (int64_t row = 0; row < block.row_end - block.row; ++row) {
+    const float *const from = block.values + row * block.stride;
+    for (int64_t i = 0; i < whole; i += kWidth) finish(load(from + i), i, row * stride + i, kWholeVector);
+    const int64_t n = columns - whole;
+    if (n > 0) finish(load(from + whole, n), whole, row * stride + whole, n);
   }
 }
 
-// dx (n) *= gelu'(pre).
-template <class T>
-void multiply_derivative(float *dx, const T *pre, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) dx[i] *= gelu_derivative(as_float(pre[i]));
+// out = values + bias.
+template <class Out>
+void add_bias(Out *out, int64_t stride, const Block &block, const float *bias) {
+  for_each_vector(block, stride, [&](Vector values, int64_t column, int64_t at, auto n) {
+    store(out + at, values + load(bias + column, n), n);
+  });
+}
+
+// pre = values + bias;  out = gelu of that.
+template <class Out, class Pre>
+void add_bias_gelu(Out *out, Pre *pre, int64_t stride, const Block &block, const float *bias) {
+  for_each_vector(block, stride, [&](Vector values, int64_t column, int64_t at, auto n) {
+    const Vector x = values + load(bias + column, n);
+    if (pre != nullptr) store(pre + at, x, n);
+    store(out + at, gelu(x), n);
+  });
+}
+
+// out = values ⊙ gelu'(pre).
+template <class Out, class Pre>
+void multiply_derivative(Out *out, const Pre *pre, int64_t stride, const Block &block) {
+  for_each_vector(block, stride, [&](Vector values, int64_t, int64_t at, auto n) {
+    store(out + at, values * gelu_derivative(load(pre + at, n)), n);
+  });
+}
+
+// out = values.
+template <class Out>
+void store_block(Out *out, int64_t stride, const Block &block) {
+  for_each_vector(block, stride, [&](Vector values, int64_t, int64_t at, auto n) { store(out + at, values, n); });
 }
 
 template <class T>
@@ -50,8 +81,8 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
                              const void *weight, int32_t weight_dtype, const void *packed, const void *bias,
                              int32_t bias_dtype, int32_t activation, int64_t N, int64_t C, int64_t OC) {
   return guarded("matmul_forward", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
-    const Output o("out", out, out_dtype, {N, OC});
-    const Output before("pre", pre, pre_dtype, Shape{N, OC}, Null::Allowed);
+    const Destination o("out", out, out_dtype, {N, OC});
+    const Destination before("pre", pre, pre_dtype, Shape{N, OC}, Null::Allowed);
     const Elements in("x", x, x_dtype, {N, C});
     const Elements w("weight", weight, weight_dtype, Shape{OC, C}, packed == nullptr ? Null::Refused : Null::Allowed);
     const Input b("bias", bias, bias_dtype, Shape{OC}, Null::Allowed);
@@ -59,18 +90,24 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
       fail(LLMTS_INVALID_ARGUMENT, "activation is %d, expected 0 (identity) or 1 (GELU)", activation);
     const bool activate = activation == LLMTS_GELU;
     Epilogue epilogue;
-    if (before != nullptr || b != nullptr || activate || o.is_narrow()) {
-      epilogue = [&](const Block &block) {
-        for (int64_t row = block.row; row < block.row_end; ++row) {
-          finish_row(o + row * OC, before == nullptr ? nullptr : before + row * OC, b, activate, block.column,
-                     block.column_end);
-          o.store(row * OC + block.column, block.column_end - block.column);
-          before.store(row * OC + block.column, block.column_end - block.column);
-        }
+    std::vector<float> no_bias;
+    if (b != nullptr || activate || o.narrow) {
+      if (b == nullptr) no_bias.resize(static_cast<size_t>(OC));
+      const float *const bias_row = b == nullptr ? no_bias.data() : b;
+      epilogue = [&, bias_row](const Block &block) {
+        const int64_t first = block.row * OC + block.column;
+        const float *const addend = bias_row + block.column;
+        dispatch(before, first, [&](auto *kept) {
+          dispatch(o, first, [&](auto *to) {
+            if (activate) return add_bias_gelu(to, kept, OC, block, addend);
+            add_bias(to, OC, block, addend);
+            if (kept != nullptr) add_bias(kept, OC, block, addend);
+          });
+        });
       };
     }
-    if (packed != nullptr) return multiply_int8(o, in, packed, N, C, OC, epilogue);
-    gemm(o, OC, Store::Overwrite, as_is(in, C), transposed(w, C), N, OC, C, epilogue);
+    if (packed != nullptr) return multiply_int8(o.floats(), in, packed, N, C, OC, epilogue);
+    gemm(o.floats(), OC, Store::Overwrite, as_is(in, C), transposed(w, C), N, OC, C, epilogue);
   });
 }
 
@@ -78,22 +115,21 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
                             int32_t weight_dtype, const void *pre, int32_t pre_dtype, int64_t N, int64_t C,
                             int64_t OC) {
   return guarded("matmul_dinput", {{"N", N}, {"C", C}, {"OC", OC}}, [&] {
-    const Output d("dx", dx, dx_dtype, {N, C});
+    const Destination d("dx", dx, dx_dtype, {N, C});
     const Elements dy("dout", dout, dout_dtype, {N, OC});
     const Elements w("weight", weight, weight_dtype, {OC, C});
     const Elements before("pre", pre, pre_dtype, Shape{N, C}, Null::Allowed);
     Epilogue epilogue;
-    if (before.data != nullptr || d.is_narrow()) {
+    if (pre != nullptr || d.narrow) {
       epilogue = [&](const Block &block) {
-        for (int64_t row = block.row; row < block.row_end; ++row) {
-          const int64_t first = row * C + block.column, count = block.column_end - block.column;
-          if (before.data != nullptr)
-            dispatch(before + first, [&](const auto *from) { multiply_derivative(d + first, from, count); });
-          d.store(first, count);
-        }
+        const int64_t first = block.row * C + block.column;
+        dispatch(d, first, [&](auto *to) {
+          if (pre == nullptr) return store_block(to, C, block);
+          dispatch(before + first, [&](const auto *from) { multiply_derivative(to, from, C, block); });
+        });
       };
     }
-    gemm(d, C, Store::Overwrite, as_is(dy, OC), as_is(w, C), N, C, OC, epilogue);
+    gemm(d.floats(), C, Store::Overwrite, as_is(dy, OC), as_is(w, C), N, C, OC, epilogue);
   });
 }
 

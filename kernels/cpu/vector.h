@@ -49,6 +49,39 @@ inline Vector load(const int8_t *from) {
 
 inline void store(float *to, Vector v) { *reinterpret_cast<UnalignedVector *>(to) = v; }
 
+// Rounds as narrowed() does.
+inline void store(Bf16 *to, Vector v) {
+#ifdef __AVX512BF16__
+  const __m256bh halves = _mm512_cvtneps_pbh(v);
+  std::memcpy(to, &halves, sizeof halves);
+#else
+  for (int i = 0; i < kWidth; ++i) to[i] = narrowed(v[i]);
+#endif
+}
+
+// The first n elements of a vector; the others are zero. kWholeVector in the place of n means all.
+constexpr std::integral_constant<int64_t, kWidth> kWholeVector;
+template <class T>
+Vector load(const T *from, int64_t n) {
+  T whole[kWidth] = {};
+  std::copy_n(from, n, whole);
+  return load(whole);
+}
+template <class T>
+void store(T *to, Vector v, int64_t n) {
+  T whole[kWidth];
+  store(whole, v);
+  std::copy_n(whole, n, to);
+}
+template <class T>
+Vector load(const T *from, decltype(kWholeVector)) {
+  return load(from);
+}
+template <class T>
+void store(T *to, Vector v, decltype(kWholeVector)) {
+  store(to, v);
+}
+
 // Half as wide.
 typedef float HalfVector __attribute__((vector_size(kWidth / 2 * sizeof(float))));
 typedef float UnalignedHalfVector __attribute__((vector_size(kWidth / 2 * sizeof(float)), aligned(4), may_alias));
