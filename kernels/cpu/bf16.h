@@ -39,14 +39,6 @@ inline float as_float(float value) { return value; }
 inline float as_float(int8_t value) { return value; }
 inline float as_float(Bf16 value) { return widened(value); }
 
-template <class T>
-T rounded(float value) {
-  if constexpr (std::is_same_v<T, float>)
-    return value;
-  else
-    return narrowed(value);
-}
-
 // out (n) = in, in another precision or the same, on the calling thread.
 template <class Out, class In>
 void convert(Out *out, const In *in, int64_t n) {
@@ -96,15 +88,28 @@ struct Destination {
   const bool narrow;
 };
 
-// Calls use with the n-th element: float * or Bf16 *. Where there are none, with a null pointer.
+// Calls use with the n-th element: float * or Bf16 *.
 template <class Use>
-void dispatch(const Destination &target, int64_t n, Use &&use) {
-  if (target.data == nullptr)
-    use(static_cast<float *>(nullptr));
-  else if (target.narrow)
-    use(static_cast<Bf16 *>(target.data) + n);
+void dispatch(const Destination &to, int64_t n, Use &&use) {
+  if (to.narrow)
+    use(static_cast<Bf16 *>(to.data) + n);
   else
-    use(static_cast<float *>(target.data) + n);
+    use(static_cast<float *>(to.data) + n);
+}
+
+// n elements from the first-th on as floats: where they lie, or widened into `buffer`.
+inline const float *widened(Elements elements, int64_t first, int64_t n, float *buffer) {
+  if (!elements.narrow) return static_cast<const float *>(elements.data) + first;
+  convert(buffer, static_cast<const Bf16 *>(elements.data) + first, n);
+  return buffer;
+}
+
+// The same for elements to write: who has filled them in calls put() with what this returned.
+inline float *place(const Destination &to, int64_t first, float *buffer) {
+  return to.narrow ? buffer : to.floats() + first;
+}
+inline void put(const Destination &to, int64_t first, const float *from, int64_t n) {
+  if (to.narrow) convert(static_cast<Bf16 *>(to.data) + first, from, n);
 }
 
 // A tensor to read, as floats.

@@ -12,6 +12,7 @@
 #include "cpu/gemm.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
+#include "cpu/vector.h"
 #include "cpu/vector_math.h"
 
 using namespace llmts;
@@ -44,19 +45,27 @@ float sum_exponentials(float *x, float shift, bool keep, int64_t n) {
   return sum;
 }
 
-// The loss of one row; where `backward`, its logits become the gradient of the logits.
-float cross_entropy(float *logits, int32_t target, bool backward, float scale, int64_t V) {
+// out (n) = x · factor. out may be x, or begin where x does: what is written has been read by then.
+template <class Out>
+void multiply_by(float factor, Out *out, const float *x, int64_t n) {
+  const int64_t whole = n / kWidth * kWidth;
+  for (int64_t i = 0; i < whole; i += kWidth) store(out + i, load(x + i) * factor);
+  store(out + whole, load(x + whole, n - whole) * factor, n - whole);
+}
+
+// The loss of one row. Where dlogits is not null, its logits, which lie at the same place, become their gradient.
+template <class Gradient>
+float cross_entropy(float *logits, Gradient *dlogits, int32_t target, float scale, int64_t V) {
   if (target < 0) {
-    if (backward) std::fill(logits, logits + V, 0.0f);
+    if (dlogits != nullptr) std::fill(logits, logits + V, 0.0f);
     return 0.0f;
   }
   const float shift = largest(logits, V), correct = logits[target];
-  const float sum = sum_exponentials(logits, shift, backward, V);
-  if (backward) {
-    const float factor = scale / sum;
-#pragma omp simd
-    for (int64_t i = 0; i < V; ++i) logits[i] *= factor;
-    logits[target] -= scale;
+  const float sum = sum_exponentials(logits, shift, dlogits != nullptr, V);
+  if (dlogits != nullptr) {
+    const float factor = scale / sum, dcorrect = logits[target] * factor - scale;
+    multiply_by(factor, dlogits, logits, V);
+    convert(dlogits + target, &dcorrect, 1);
   }
   return std::log(sum) - (correct - shift);
 }
@@ -86,17 +95,26 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
     const int64_t chunk = std::min(N, kChunkRows);
     const Scratch<float> scratch({chunk, V});
     float *const logits = scratch.data();
+    // Of bf16 activations the gradients of the logits are bf16 too, each row's where its logits began: half as much to
+    // read again for either product.
+    Bf16 *const narrow_logits = static_cast<Bf16 *>(static_cast<void *>(logits));
+    const Elements dlogits = in.narrow ? Elements(narrow_logits) : Elements(logits);
+    const int64_t stride = in.narrow ? 2 * V : V;
     for (int64_t first = 0; first < N; first += chunk) {
       const int64_t rows = std::min(chunk, N - first);
       gemm(logits, V, Store::Overwrite, as_is(in + first * C, C), transposed(w, C), rows, V, C);
       parallel_slices(rows, 1, threads_for(rows * V, kGrain), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row)
-          losses[first + row] = cross_entropy(logits + row * V, targets[first + row], backward, scale, V);
+        for (int64_t row = begin; row < end; ++row) {
+          const auto loss = [&](auto *gradient) {
+            return cross_entropy(logits + row * V, backward ? gradient : nullptr, targets[first + row], scale, V);
+          };
+          losses[first + row] = in.narrow ? loss(narrow_logits + row * stride) : loss(logits + row * stride);
+        }
       });
       if (!backward) continue;
-      gemm(d + first * C, C, Store::Overwrite, as_is(logits, V), as_is(w, C), rows, C, V);
+      gemm(d + first * C, C, Store::Overwrite, as_is(dlogits, stride), as_is(w, C), rows, C, V);
       const Store store = adds || first > 0 ? Store::Add : Store::Overwrite;
-      gemm(dwte, C, store, transposed(logits, V), as_is(in + first * C, C), V, C, rows);
+      gemm(dwte, C, store, transposed(dlogits, stride), as_is(in + first * C, C), V, C, rows);
     }
     d.store();
   });

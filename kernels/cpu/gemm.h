@@ -38,7 +38,18 @@ using Epilogue = std::function<void(const Block &)>;
 void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
                      const Epilogue &epilogue);
 
-// The same on as many threads as it is worth.
+// Operands copied once into the order that the instruction set's product reads them in, for small ones that are
+// multiplied several times. A product whose operands are `narrow`, bf16 both or one of them, is of bf16 operands where
+// there are instructions for that. Sizes are in floats.
+int64_t packed_left_size(int64_t M, int64_t K, bool narrow);
+int64_t packed_right_size(int64_t N, int64_t K, bool narrow);
+void pack_left(float *packed, View a, int64_t M, int64_t K, bool narrow);
+void pack_right(float *packed, View b, int64_t N, int64_t K, bool narrow);
+// As multiply(), from packed operands.
+void multiply_packed(float *c, int64_t ldc, Store store, const float *a, const float *b, int64_t M, int64_t N,
+                     int64_t K, bool narrow);
+
+// A product as multiply() makes it, on as many threads as it is worth.
 void gemm(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
           const Epilogue &epilogue = nullptr);
 

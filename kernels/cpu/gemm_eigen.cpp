@@ -77,4 +77,22 @@ void multiply_blocks(float *c, int64_t ldc, Store store, View a, View b, int64_t
   if (epilogue) epilogue({0, M, 0, N, c, ldc});
 }
 
+// Packed operands are dense, row-major and fp32.
+int64_t packed_left_size(int64_t M, int64_t K, bool) { return M * K; }
+int64_t packed_right_size(int64_t N, int64_t K, bool) { return N * K; }
+void pack_left(float *packed, View a, int64_t M, int64_t K, bool) {
+  dispatch(a.data, [&](const auto *from) {
+    for (int64_t m = 0; m < M; ++m) {
+      for (int64_t k = 0; k < K; ++k)
+        packed[m * K + k] = as_float(from[a.transposed ? k * a.stride + m : m * a.stride + k]);
+    }
+  });
+}
+void pack_right(float *packed, View b, int64_t N, int64_t K, bool narrow) { pack_left(packed, b, K, N, narrow); }
+void multiply_packed(float *c, int64_t ldc, Store store, const float *a, const float *b, int64_t M, int64_t N,
+                     int64_t K, bool) {
+  const Mapped<Eigen::RowMajor> left(a, M, K, Stride(K)), right(b, K, N, Stride(N));
+  multiply_maps(Target(c, M, N, Stride(ldc)), store, left, right);
+}
+
 }  // namespace llmts

@@ -100,29 +100,6 @@ struct Pairs {
 
 #endif
 
-// Elements 0, 1 … of a and b in turn: from the first halves, or from the second.
-template <int Half, size_t... I>
-Vector zip(Vector a, Vector b, std::index_sequence<I...>) {
-  return __builtin_shufflevector(a, b, (Half * kWidth / 2 + I / 2 + (I % 2) * kWidth)...);
-}
-
-// Treats `Count` vectors as one array and interleaves its halves, Count times doubled: rows become columns.
-template <int Count>
-void transpose(Vector (&rows)[Count]) {
-  constexpr auto kLanes = std::make_index_sequence<kWidth>();
-#pragma GCC unroll 4
-  for (int round = 1; round < Count; round *= 2) {
-    Vector zipped[Count];
-#pragma GCC unroll 16
-    for (int i = 0; i < Count / 2; ++i) {
-      zipped[2 * i] = zip<0>(rows[i], rows[i + Count / 2], kLanes);
-      zipped[2 * i + 1] = zip<1>(rows[i], rows[i + Count / 2], kLanes);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < Count; ++i) rows[i] = zipped[i];
-  }
-}
-
 // packed[lane · stride + r] from `count` rows that lie along k, K elements each; rows up to Count and lanes up to
 // `depth` are zero.
 template <class Lanes, int Count, class T>

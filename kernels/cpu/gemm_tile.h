@@ -16,6 +16,7 @@ inline void multiply_add(Vector &sum, float left, Vector right, Pairs) {
 template <class LanesOfPanels>
 struct RegisterTile {
   using Lanes = LanesOfPanels;
+  struct Session {};
   // A tile of c fills most vector registers: 24 of AVX-512's 32, 12 of AVX2's 16.
   static constexpr int kRows = kWidth == 16 ? 8 : 4, kVectors = 3, kColumns = kVectors * kWidth;
   static constexpr int64_t kDepthUnit = 1, kBlockRows = 256, kBlockDepth = 384;

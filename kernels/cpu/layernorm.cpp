@@ -73,19 +73,22 @@ int32_t llmts_layernorm_forward(void *out, int32_t out_dtype, float *mean, float
                                 const void *weight, int32_t weight_dtype, const void *bias, int32_t bias_dtype,
                                 int64_t N, int64_t C) {
   return guarded("layernorm_forward", {{"N", N}, {"C", C}}, [&] {
-    const Output o("out", out, out_dtype, {N, C});
+    const Destination o("out", out, out_dtype, {N, C});
     optional_tensor("mean", mean, Shape{N});
     optional_tensor("rstd", rstd, Shape{N});
-    const Input in("x", x, x_dtype, {N, C});
+    const Elements in("x", x, x_dtype, {N, C});
     const Input w("weight", weight, weight_dtype, {C});
     const Input b("bias", bias, bias_dtype, {C});
     parallel_slices(N, 1, threads_for(N * C, kGrain), [&](int64_t begin, int64_t end) {
+      const Scratch<float> buffers({2, C});
       for (int64_t row = begin; row < end; ++row) {
-        const Statistics s = statistics(in + row * C, C);
+        const float *const from = widened(in, row * C, C, buffers.data());
+        float *const to = place(o, row * C, buffers.data() + C);
+        const Statistics s = statistics(from, C);
         if (mean != nullptr) mean[row] = s.mean;
         if (rstd != nullptr) rstd[row] = s.rstd;
-        normalise(o + row * C, in + row * C, s, w, b, C);
-        o.store(row * C, C);
+        normalise(to, from, s, w, b, C);
+        put(o, row * C, to, C);
       }
     });
   });
@@ -96,26 +99,29 @@ int32_t llmts_residual_layernorm_forward(void *residual, int32_t residual_dtype,
                                          int32_t b_dtype, const void *weight, int32_t weight_dtype, const void *bias,
                                          int32_t bias_dtype, int64_t N, int64_t C) {
   return guarded("residual_layernorm_forward", {{"N", N}, {"C", C}}, [&] {
-    const Output sums("residual", residual, residual_dtype, {N, C});
-    const Output o("out", out, out_dtype, {N, C});
+    const Destination sums("residual", residual, residual_dtype, {N, C});
+    const Destination o("out", out, out_dtype, {N, C});
     optional_tensor("mean", mean, Shape{N});
     optional_tensor("rstd", rstd, Shape{N});
-    const Input left("a", a, a_dtype, {N, C}), right("b", b, b_dtype, {N, C});
-    const float *const p = left, *const q = right;
+    const Elements left("a", a, a_dtype, {N, C}), right("b", b, b_dtype, {N, C});
     const Input w("weight", weight, weight_dtype, {C});
     const Input shift("bias", bias, bias_dtype, {C});
     parallel_slices(N, 1, threads_for(N * C, kGrain), [&](int64_t begin, int64_t end) {
+      const Scratch<float> buffers({4, C});
       for (int64_t row = begin; row < end; ++row) {
-        float *const sum = sums + row * C;
+        const float *const p = widened(left, row * C, C, buffers.data());
+        const float *const q = widened(right, row * C, C, buffers.data() + C);
+        float *const sum = place(sums, row * C, buffers.data() + 2 * C);
+        float *const to = place(o, row * C, buffers.data() + 3 * C);
 #pragma omp simd
-        for (int64_t c = 0; c < C; ++c) sum[c] = p[row * C + c] + q[row * C + c];
-        if (residual_dtype == LLMTS_BF16) round_to_bf16(sum, C);  // what backward will read
+        for (int64_t c = 0; c < C; ++c) sum[c] = p[c] + q[c];
+        if (sums.narrow) round_to_bf16(sum, C);  // what backward will read
         const Statistics s = statistics(sum, C);
         if (mean != nullptr) mean[row] = s.mean;
         if (rstd != nullptr) rstd[row] = s.rstd;
-        normalise(o + row * C, sum, s, w, shift, C);
-        sums.store(row * C, C);
-        o.store(row * C, C);
+        normalise(to, sum, s, w, shift, C);
+        put(sums, row * C, sum, C);
+        put(o, row * C, to, C);
       }
     });
   });
@@ -126,12 +132,12 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
                                  int32_t x_dtype, const float *mean, const float *rstd, const void *weight,
                                  int32_t weight_dtype, int32_t accumulate, int64_t N, int64_t C) {
   return guarded("layernorm_backward", {{"N", N}, {"C", C}}, [&] {
-    const Output d("dx", dx, dx_dtype, {N, C});
+    const Destination d("dx", dx, dx_dtype, {N, C});
     tensor("dweight", dweight, {C});
     tensor("dbias", dbias, {C});
-    const Input dy("dout", dout, dout_dtype, {N, C});
-    const Input past("dresidual", dresidual, dresidual_dtype, Shape{N, C}, Null::Allowed);
-    const Input in("x", x, x_dtype, {N, C});
+    const Elements dy("dout", dout, dout_dtype, {N, C});
+    const Elements past("dresidual", dresidual, dresidual_dtype, Shape{N, C}, Null::Allowed);
+    const Elements in("x", x, x_dtype, {N, C});
     tensor("mean", mean, {N});
     tensor("rstd", rstd, {N});
     const Input w("weight", weight, weight_dtype, {C});
@@ -142,10 +148,17 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
     parallel(threads, [&](int part, int parts) {
       float *const dw = partial.data() + 2 * C * part, *const db = dw + C;
       std::fill(dw, dw + 2 * C, 0.0f);
+      const Scratch<float> buffers({4, C});
       const Range rows = slice(N, part, parts);
-      for (int64_t row = rows.begin; row < rows.end; ++row)
-        backward_row(d + row * C, dw, db, dy + row * C, past == nullptr ? nullptr : past + row * C, in + row * C,
-                     {mean[row], rstd[row]}, w, C);
+      for (int64_t row = rows.begin; row < rows.end; ++row) {
+        const float *const from = widened(dy, row * C, C, buffers.data());
+        const float *const at = widened(in, row * C, C, buffers.data() + C);
+        const float *const residual =
+            dresidual == nullptr ? nullptr : widened(past, row * C, C, buffers.data() + 2 * C);
+        float *const to = place(d, row * C, buffers.data() + 3 * C);
+        backward_row(to, dw, db, from, residual, at, {mean[row], rstd[row]}, w, C);
+        put(d, row * C, to, C);
+      }
     });
     if (!adds) {
       std::fill(dweight, dweight + C, 0.0f);
@@ -156,6 +169,5 @@ int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float *dweight, flo
       for (int64_t c = 0; c < C; ++c) dweight[c] += dw[c];
       for (int64_t c = 0; c < C; ++c) dbias[c] += db[c];
     }
-    d.store();
   });
 }

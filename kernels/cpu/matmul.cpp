@@ -97,13 +97,17 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
       epilogue = [&, bias_row](const Block &block) {
         const int64_t first = block.row * OC + block.column;
         const float *const addend = bias_row + block.column;
-        dispatch(before, first, [&](auto *kept) {
+        const auto finish = [&](auto *kept) {
           dispatch(o, first, [&](auto *to) {
             if (activate) return add_bias_gelu(to, kept, OC, block, addend);
             add_bias(to, OC, block, addend);
             if (kept != nullptr) add_bias(kept, OC, block, addend);
           });
-        });
+        };
+        if (pre == nullptr)
+          finish(static_cast<float *>(nullptr));
+        else
+          dispatch(before, first, finish);
       };
     }
     if (packed != nullptr) return multiply_int8(o.floats(), in, packed, N, C, OC, epilogue);

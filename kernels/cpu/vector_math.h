@@ -18,12 +18,13 @@ inline To bit_cast(From from) {
 }
 
 // e^x: 2^n · e^r with n = round(x / ln 2), ln 2 in two parts (Cody and Waite) and Cephes' polynomial for e^r.
-// Error below 1.1 ulp. Below -87.3 it is 0 (no denormals), above 88.7 the largest value it reaches; NaN stays NaN.
+// Error below 1.1 ulp. Below -87.3 it is 0 (no denormals), above 88.37 the largest value it reaches; NaN stays NaN.
 template <class F>
 inline F exp_fast(F x) {
   using Int = std::conditional_t<std::is_same_v<F, float>, int32_t, decltype(F() < F())>;
-  constexpr float kLowest = -87.3f, kHighest = 88.7f, kLog2e = 1.44269504f, kLn2High = 0.693359375f,
-                  kLn2Low = -2.12194440e-4f, kRound = 12582912.0f;  // adding 1.5 · 2^23 rounds to an integer
+  // Adding 1.5 · 2^23 rounds to an integer, in the lowest bits; 127 more, and they are the exponent of 2^n.
+  constexpr float kLowest = -87.3f, kHighest = 88.37f, kLog2e = 1.44269504f, kLn2High = 0.693359375f,
+                  kLn2Low = -2.12194440e-4f, kRound = 12582912.0f + 127.0f;
   F y = x < kLowest ? kLowest : x;
   y = y > kHighest ? kHighest : y;
   const F shifted = y * kLog2e + kRound;
@@ -35,10 +36,8 @@ inline F exp_fast(F x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  const Int exponent = (bit_cast<Int>(shifted) - bit_cast<int32_t>(kRound)) * (1 << 23);
-  const F scaled = bit_cast<F>(bit_cast<Int>(p) + exponent);
-  const F number = x == x ? scaled : x;
-  return x < kLowest ? 0.0f : number;
+  const F power = bit_cast<F>(bit_cast<Int>(shifted) << 23);
+  return x < kLowest ? 0.0f : p * power;
 }
 
 // GELU in its tanh form, x/2 · (1 + tanh u) = x · s with s = 1 / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x³)

@@ -1,17 +1,18 @@
-// The matrix product of one thread by AMX where an operand is bf16, else in tiles of vector registers.
+// A tile of the product in the tile registers of AMX, of bf16 operands.
+#ifndef LLMTS_CPU_GEMM_AMX_H
+#define LLMTS_CPU_GEMM_AMX_H
+
 #include "cpu/amx.h"
-#include "cpu/gemm_tile.h"
+#include "cpu/gemm_blocks.h"
 
 namespace llmts {
-
-namespace {
-
-constexpr int kEdge = amx::kRows;  // a tile register is 16 rows of 16 lanes
 
 // Two by two tile registers of c. Panels of a: for each 16 lanes of depth its rows, 16 lanes each, so that a register's
 // are one contiguous KiB; panels of b: depth × its columns.
 struct AmxTile {
   using Lanes = Pairs;
+  using Session = amx::Configuration;
+  static constexpr int kEdge = amx::kRows;  // a tile register is 16 rows of 16 lanes
   static constexpr int kRows = 2 * kEdge, kColumns = 2 * kEdge;
   static constexpr int64_t kDepthUnit = kEdge, kBlockRows = 256, kBlockDepth = 384;
 
@@ -112,14 +113,6 @@ struct AmxTile {
   }
 };
 
-}  // namespace
-
-void multiply_blocks(float *c, int64_t ldc, Store how, View a, View b, int64_t M, int64_t N, int64_t K,
-                     const Epilogue &epilogue) {
-  if (!a.data.narrow && !b.data.narrow)
-    return multiply_in_tiles<RegisterTile<Singles>>(c, ldc, how, a, b, M, N, K, epilogue);
-  const amx::Configuration configuration;
-  multiply_in_tiles<AmxTile>(c, ldc, how, a, b, M, N, K, epilogue);
-}
-
 }  // namespace llmts
+
+#endif
