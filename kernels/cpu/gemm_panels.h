@@ -41,6 +41,12 @@ struct Singles {
 
 #ifdef __AVX512BF16__
 
+template <int Count>
+struct Bf16Vector {
+  typedef uint16_t Aligned __attribute__((vector_size(2 * Count)));
+  typedef uint16_t Unaligned __attribute__((vector_size(2 * Count), aligned(2), may_alias));
+};
+
 // Lanes of two bf16 elements, the one with the lower k in the lower half. Rounds to the nearest, ties to even.
 struct Pairs {
   static constexpr int kElements = 2;
@@ -53,13 +59,15 @@ struct Pairs {
   // `step` leads from k to k + 1, which exists where `whole`.
   template <class T>
   static Vector across(const T *from, int64_t step, bool whole) {
-    const Bits::Whole low = bits(from), high = whole ? bits(from + step) : Bits::Whole{};
-    return reinterpret_cast<Vector>(low | high << 16);
+    return reinterpret_cast<Vector>(zip<kWidth>(halves<kWidth>(from),
+                                                whole ? halves<kWidth>(from + step) : Halves<kWidth>{},
+                                                std::make_index_sequence<2 * kWidth>()));
   }
   template <class T>
   static HalfVector half_across(const T *from, int64_t step, bool whole) {
-    const Bits::Half low = half_bits(from), high = whole ? half_bits(from + step) : Bits::Half{};
-    return reinterpret_cast<HalfVector>(low | high << 16);
+    constexpr int kHalf = kWidth / 2;
+    return reinterpret_cast<HalfVector>(zip<kHalf>(
+        halves<kHalf>(from), whole ? halves<kHalf>(from + step) : Halves<kHalf>{}, std::make_index_sequence<kWidth>()));
   }
 
   template <class T>
@@ -71,29 +79,28 @@ struct Pairs {
   }
 
  private:
-  // Each element in the lower half of a lane.
-  template <class T>
-  struct Of {
-    typedef T Whole __attribute__((vector_size(kWidth * sizeof(T))));
-    typedef T Half __attribute__((vector_size(kWidth / 2 * sizeof(T))));
-    typedef T UnalignedWhole __attribute__((vector_size(kWidth * sizeof(T)), aligned(2), may_alias));
-    typedef T UnalignedHalf __attribute__((vector_size(kWidth / 2 * sizeof(T)), aligned(2), may_alias));
-  };
-  using Bits = Of<uint32_t>;
-  using Halves = Of<uint16_t>;
+  // `Count` elements in bf16.
+  template <int Count>
+  using Halves = typename Bf16Vector<Count>::Aligned;
 
-  static Bits::Whole bits(const Bf16 *from) {
-    return __builtin_convertvector(*reinterpret_cast<const Halves::UnalignedWhole *>(from), Bits::Whole);
+  template <int Count>
+  static Halves<Count> halves(const Bf16 *from) {
+    return *reinterpret_cast<const typename Bf16Vector<Count>::Unaligned *>(from);
   }
-  static Bits::Whole bits(const float *from) {
-    return __builtin_convertvector(reinterpret_cast<Halves::Whole>(_mm512_cvtneps_pbh(load(from))), Bits::Whole);
+  template <int Count>
+  static Halves<Count> halves(const float *from) {
+    if constexpr (Count == kWidth)
+      return reinterpret_cast<Halves<Count>>(_mm512_cvtneps_pbh(load(from)));
+    else
+      return reinterpret_cast<Halves<Count>>(_mm256_cvtneps_pbh(load_half(from)));
   }
-  static Bits::Half half_bits(const Bf16 *from) {
-    return __builtin_convertvector(*reinterpret_cast<const Halves::UnalignedHalf *>(from), Bits::Half);
+
+  // Elements of low and high in turn.
+  template <int Count, size_t... I>
+  static auto zip(Halves<Count> low, Halves<Count> high, std::index_sequence<I...>) {
+    return __builtin_shufflevector(low, high, (I / 2 + I % 2 * Count)...);
   }
-  static Bits::Half half_bits(const float *from) {
-    return __builtin_convertvector(reinterpret_cast<Halves::Half>(_mm256_cvtneps_pbh(load_half(from))), Bits::Half);
-  }
+
   static uint16_t half(Bf16 value) { return value.bits; }
   static uint16_t half(float value) { return narrowed(value).bits; }
 };
