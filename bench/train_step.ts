@@ -8,7 +8,7 @@
  * @module
  */
 import { openDevice } from "../ffi/device.ts";
-import { allocateActivationGradients, allocateActivations, type RecomputeLevel } from "../src/activations.ts";
+import { allocateActivations, type RecomputeLevel } from "../src/activations.ts";
 import { ADAMW_DEFAULTS, createAdamW } from "../src/adamw.ts";
 import { backward, forward, type Precision } from "../src/model.ts";
 import { allocateParameters } from "../src/parameters.ts";
@@ -36,9 +36,8 @@ export function prepareSteps(
   const recorder = ops ? recordOps(cpu) : undefined;
   const model = { ...benchModel(name, cpu, precision), device: recorder?.device ?? cpu };
   const { config, device } = model;
-  const shape = { B, T, precision, training: true, recompute };
+  const shape = { B, T, precision, training: true as const, recompute };
   const a = allocateActivations(config, device, shape);
-  const d = allocateActivationGradients(config, device, shape);
   const g = allocateParameters(config, device, "fp32");
   const optimizer = createAdamW(model);
   const tokens = randomTokens(device, B, T, config.V);
@@ -58,7 +57,7 @@ export function prepareSteps(
       forward(model, a, tokens);
       const forwarded = performance.now();
       // With the classifier, whose forward and backward are one pass.
-      backward(model, a, d, g, tokens, targets, { accumulate: false });
+      backward(model, a, g, tokens, targets, { accumulate: false });
       const backwarded = performance.now();
       optimizer.update(g, constants);
       const end = performance.now();

@@ -132,8 +132,8 @@ LLMTS_EXPORT int32_t llmts_layernorm_backward(void *dx, int32_t dx_dtype, float 
 /* ---- matmul: the linear layer ---------------------------------------------------------------------------------- */
 
 /* out (N,OC) = activation(x · weightᵀ + bias). x (N,C); weight (OC,C), not read where packed is not null: the same in
- * int8; bias (OC) or null. Where pre
- * is not null it receives the value before the activation (N,OC), which backward needs. */
+ * int8; bias (OC) or null. Where pre is not null it receives the value before the activation (N,OC), which backward
+ * needs, and the activation is that of what pre holds (where cuBLASLt does both: of that before its rounding). */
 LLMTS_EXPORT int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pre_dtype, const void *x,
                                           int32_t x_dtype, const void *weight, int32_t weight_dtype, const void *packed,
                                           const void *bias, int32_t bias_dtype, int32_t activation, int64_t N,

@@ -1,22 +1,24 @@
 /**
  * What a pass through the model needs beside the parameters: activations of the forward pass and gradients of the backward
- * pass. Their shapes are declared once, in two tables, and drive allocation and the memory that `llmts info` prints.
+ * pass. They are declared once, in a table that drives allocation and the memory that `llmts info` prints.
  *
  * @module
  */
 import { aligned, type Device } from "../ffi/device.ts";
-import { type DType, type Tensor, tensorAt, tensorBytes, unstack } from "../ffi/tensor.ts";
+import { type DType, type Tensor, tensorAt, tensorBytes } from "../ffi/tensor.ts";
 import type { GPT2Config } from "./config.ts";
 
 /**
- * What backward computes again instead of keeping it, layer by layer (Chen et al. 2016, arXiv 1604.06174): nothing; from the
- * second layernorm to the GELU, which is half of what a layer keeps; or all of a layer but its input. The same ops compute
- * it from the same numbers, so that losses and gradients have the same bits at each level.
+ * What backward computes again instead of keeping it, layer by layer (Chen et al. 2016, arXiv 1604.06174): nothing; what
+ * takes next to no time, layernorms and GELU, which is three eighths of what a layer keeps; also the matmul before the
+ * GELU, five eighths; or all of a layer but its input. It is computed from the same numbers, so that losses and gradients
+ * have the same bits at each level, except where cuBLASLt's GELU differs from ours in the last bits.
  */
-export const RECOMPUTE_LEVELS = ["none", "mlp", "block"] as const;
+export const RECOMPUTE_LEVELS = ["none", "light", "mlp", "block"] as const;
 export type RecomputeLevel = typeof RECOMPUTE_LEVELS[number];
+export const DEFAULT_RECOMPUTE: RecomputeLevel = "light";
 
-/** An activation. */
+/** An activation, or the gradient of one. */
 interface ActivationSpec {
   /** Without the layer. */
   readonly shape: (config: GPT2Config, B: number, T: number) => readonly number[];
@@ -26,6 +28,13 @@ interface ActivationSpec {
   readonly recomputed?: RecomputeLevel;
   /** Whether it is fp32 in every precision. */
   readonly fp32?: true;
+  /** Whether it is backward's, one layer's worth that the next one down uses again. */
+  readonly gradient?: true;
+  /**
+   * The one whose memory it lies in, since when either is needed the other isn't, or is no longer; unless layers keep their
+   * own, or there is no such one.
+   */
+  readonly within?: string;
 }
 
 const BTC: ActivationSpec["shape"] = ({ C }, B, T) => [B, T, C];
@@ -34,12 +43,12 @@ const BT4C: ActivationSpec["shape"] = ({ C }, B, T) => [B, T, 4 * C];
 const BT: ActivationSpec["shape"] = (_, B, T) => [B, T];
 
 /**
- * Forward, in the order of {@linkcode forward}. The residual stream is fp32 in every precision, as in PyTorch's autocast:
- * every layer adds to it, and bf16 would round each time.
+ * In the order of {@linkcode forward} and {@linkcode backward}. The residual stream and its gradient are fp32 in every
+ * precision, as in PyTorch's autocast: every layer adds to it, and bf16 would round each time.
  */
-const FORWARD = {
+const ACTIVATIONS = {
   encoded: { shape: BTC, fp32: true },
-  ln1: { shape: BTC, stacked: true, recomputed: "block" },
+  ln1: { shape: BTC, stacked: true, recomputed: "light" },
   ln1Mean: { shape: BT, stacked: true, recomputed: "block", fp32: true },
   ln1Rstd: { shape: BT, stacked: true, recomputed: "block", fp32: true },
   qkv: { shape: BT3C, stacked: true, recomputed: "block" },
@@ -49,43 +58,34 @@ const FORWARD = {
   /** Output of either projection of a layer, until it is added to the residual stream. */
   projected: { shape: BTC },
   residual2: { shape: BTC, stacked: true, recomputed: "block", fp32: true },
-  ln2: { shape: BTC, stacked: true, recomputed: "mlp" },
-  ln2Mean: { shape: BT, stacked: true, recomputed: "mlp", fp32: true },
-  ln2Rstd: { shape: BT, stacked: true, recomputed: "mlp", fp32: true },
+  ln2: { shape: BTC, stacked: true, recomputed: "light", within: "ln1" },
+  ln2Mean: { shape: BT, stacked: true, recomputed: "block", fp32: true },
+  ln2Rstd: { shape: BT, stacked: true, recomputed: "block", fp32: true },
   fch: { shape: BT4C, stacked: true, recomputed: "mlp" },
-  fchGelu: { shape: BT4C, stacked: true, recomputed: "mlp" },
+  fchGelu: { shape: BT4C, stacked: true, recomputed: "light" },
   residual3: { shape: BTC, stacked: true, fp32: true },
-  lnf: { shape: BTC },
+  /** Gradient of the residual stream. */
+  dresidual: { shape: BTC, fp32: true, gradient: true },
+  lnf: { shape: BTC, within: "dresidual" },
   lnfMean: { shape: BT, fp32: true },
   lnfRstd: { shape: BT, fp32: true },
   losses: { shape: BT, fp32: true },
-} as const satisfies Record<string, ActivationSpec>;
-
-/** Backward: one layer's worth, used again by the next one down. */
-const BACKWARD = {
-  /** Gradient of the residual stream, fp32 as that is. */
-  dresidual: { shape: BTC, fp32: true },
   /** Gradient of a layernorm's or the attention's output. */
-  dbranch: { shape: BTC },
-  dqkv: { shape: BT3C },
-  dfch: { shape: BT4C },
+  dbranch: { shape: BTC, gradient: true, within: "projected" },
+  dfch: { shape: BT4C, stacked: true, gradient: true, within: "fchGelu" },
+  dqkv: { shape: BT3C, stacked: true, gradient: true, within: "fchGelu" },
 } as const satisfies Record<string, ActivationSpec>;
 
-type Stacked<Table> = {
-  [Name in keyof Table]: Table[Name] extends { stacked: true } ? Name : never;
-}[keyof Table];
+type Table = typeof ACTIVATIONS;
+type Stacked = { [Name in keyof Table]: Table[Name] extends { stacked: true } ? Name : never }[keyof Table];
+type Gradient = { [Name in keyof Table]: Table[Name] extends { gradient: true } ? Name : never }[keyof Table];
+type Held<Name extends keyof Table> = Name extends Stacked ? readonly Tensor[] : Tensor;
 
-type Tensors<Table> =
-  & { readonly [Name in Exclude<keyof Table, Stacked<Table>>]: Tensor }
-  & { readonly [Name in Stacked<Table>]: readonly Tensor[] };
-
-/** Activations of a forward pass over B sequences of T tokens. */
+/** Activations of a forward pass over B sequences of T tokens; those of training, and what backward needs beside them. */
 export type Activations =
   & { readonly B: number; readonly T: number; readonly recompute: RecomputeLevel }
-  & Tensors<typeof FORWARD>;
-
-/** Gradients of activations in a backward pass. */
-export type ActivationGradients = Tensors<typeof BACKWARD>;
+  & { readonly [Name in Exclude<keyof Table, Gradient>]: Held<Name> };
+export type TrainingActivations = Activations & { readonly [Name in Gradient]: Held<Name> };
 
 /** What {@linkcode allocateActivations} makes room for. */
 export interface ActivationOptions {
@@ -95,63 +95,70 @@ export interface ActivationOptions {
   readonly precision: Exclude<DType, "int32">;
   /** Whether backward will follow: if not, all layers share one layer's memory. */
   readonly training: boolean;
-  /** Default none. */
+  /** Default {@linkcode DEFAULT_RECOMPUTE}. */
   readonly recompute?: RecomputeLevel | undefined;
 }
 
-function allocate(
-  table: Readonly<Record<string, ActivationSpec>>,
-  config: GPT2Config,
-  { B, T, precision, training, recompute = "none" }: ActivationOptions,
-  device: Device | null,
-): { bytes: number; tensors: Record<string, Tensor | readonly Tensor[]> } {
-  const level = RECOMPUTE_LEVELS.indexOf(recompute);
-  const plan = Object.entries(table).map(([name, { shape, stacked, recomputed, fp32 }]) => {
-    const again = recomputed !== undefined && RECOMPUTE_LEVELS.indexOf(recomputed) <= level;
-    const kept = stacked && training && !again;
-    return {
-      name,
-      stacked,
-      kept,
-      dtype: fp32 ? "fp32" as const : precision,
-      shape: [kept ? config.L : 1, ...shape(config, B, T)],
-    };
-  });
-  const bytes = plan.reduce((sum, { dtype, shape }) => sum + aligned(tensorBytes(dtype, shape)), 0);
-  if (device === null) return { bytes, tensors: {} };
-  const memory = device.allocate(bytes);
-  let offset = 0;
-  const tensors = Object.fromEntries(plan.map(({ name, stacked, kept, dtype, shape }) => {
-    const layers = unstack(tensorAt(memory, offset, dtype, shape));
-    offset += aligned(tensorBytes(dtype, shape));
-    if (!stacked) return [name, layers[0]!];
-    return [name, kept ? layers : Array.from({ length: config.L }, () => layers[0]!)];
-  }));
-  return { bytes, tensors };
+/** Where in memory an activation begins, layer by layer where each has its own. */
+interface Placed {
+  readonly name: string;
+  readonly stacked: boolean;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly offsets: readonly number[];
 }
 
-/** Allocates the activations of a forward pass. */
+/** Places all that such a run needs; `bytes` is the end. */
+function place(
+  config: GPT2Config,
+  { B, T, precision, training, recompute = DEFAULT_RECOMPUTE }: ActivationOptions,
+): { bytes: number; placed: Placed[] } {
+  const level = RECOMPUTE_LEVELS.indexOf(recompute);
+  const placed: Placed[] = [];
+  let bytes = 0;
+  const specs: [string, ActivationSpec][] = Object.entries(ACTIVATIONS);
+  for (const [name, { shape: shapeOf, stacked = false, recomputed, fp32, gradient, within }] of specs) {
+    if (gradient && !training) continue;
+    const again = recomputed !== undefined && RECOMPUTE_LEVELS.indexOf(recomputed) <= level;
+    const kept = stacked && training && !again && !gradient;
+    const dtype = fp32 ? "fp32" : precision;
+    const shape = shapeOf(config, B, T);
+    const owner = kept ? undefined : placed.find((other) => other.name === within);
+    const size = aligned(tensorBytes(dtype, shape));
+    const offsets = owner?.offsets ?? Array.from({ length: kept ? config.L : 1 }, (_, l) => bytes + l * size);
+    if (owner === undefined) bytes += offsets.length * size;
+    placed.push({ name, stacked, dtype, shape, offsets });
+  }
+  return { bytes, placed };
+}
+
+/** Allocates what a forward pass needs, and a backward pass where one will follow. */
+export function allocateActivations(
+  config: GPT2Config,
+  device: Device,
+  options: ActivationOptions & { readonly training: true },
+): TrainingActivations;
+export function allocateActivations(
+  config: GPT2Config,
+  device: Device,
+  options: ActivationOptions,
+): Activations;
 export function allocateActivations(
   config: GPT2Config,
   device: Device,
   options: ActivationOptions,
 ): Activations {
-  const { tensors } = allocate(FORWARD, config, options, device);
-  const { B, T, recompute = "none" } = options;
-  return { B, T, recompute, ...tensors } as Activations;
+  const { bytes, placed } = place(config, options);
+  const memory = device.allocate(bytes);
+  const tensors = placed.map(({ name, stacked, dtype, shape, offsets }) => {
+    const at = (l: number): Tensor => tensorAt(memory, offsets[l % offsets.length]!, dtype, shape);
+    return [name, stacked ? Array.from({ length: config.L }, (_, l) => at(l)) : at(0)];
+  });
+  const { B, T, recompute = DEFAULT_RECOMPUTE } = options;
+  return { B, T, recompute, ...Object.fromEntries(tensors) } as Activations;
 }
 
-/** Allocates the gradients of activations of a backward pass. */
-export function allocateActivationGradients(
-  config: GPT2Config,
-  device: Device,
-  options: ActivationOptions,
-): ActivationGradients {
-  return allocate(BACKWARD, config, options, device).tensors as ActivationGradients;
-}
-
-/** Bytes of both allocations. */
+/** Bytes of that allocation. */
 export function activationBytes(config: GPT2Config, options: ActivationOptions): number {
-  const forward = allocate(FORWARD, config, options, null).bytes;
-  return forward + (options.training ? allocate(BACKWARD, config, options, null).bytes : 0);
+  return place(config, options).bytes;
 }

@@ -34,7 +34,7 @@ export function memoryPlan(
     training?: boolean;
     /** Whether a bf16 model keeps its fp32 weights. */
     keepMaster?: boolean;
-    /** What training computes again. Default none. */
+    /** What training computes again. Default {@linkcode DEFAULT_RECOMPUTE}. */
     recompute?: RecomputeLevel | undefined;
   },
 ): MemoryPlan {

@@ -8,7 +8,7 @@
  */
 import type { Device } from "../ffi/device.ts";
 import { reshape, rows, type Tensor } from "../ffi/tensor.ts";
-import type { ActivationGradients, Activations } from "./activations.ts";
+import type { Activations, TrainingActivations } from "./activations.ts";
 import type { GPT2Config } from "./config.ts";
 import { allocateParameters, type Parameters, vocabularyRows } from "./parameters.ts";
 
@@ -94,7 +94,7 @@ export function forward(model: Model, a: Activations, tokens: Tensor, cache: Cac
   const { config: { L, V }, parameters: p, device: { ops } } = model;
 
   ops.embedding(a.encoded, tokens, p.wte, p.wpe, V, cache?.length); //                                  (B,T,C)
-  ops.layernorm(a.ln1[0]!, a.ln1Mean[0]!, a.ln1Rstd[0]!, a.encoded, p.ln1w[0]!, p.ln1b[0]!); //         (B,T,C)
+  normalise(model, a, 0, a.encoded); //                                                                 (B,T,C)
   let residual = a.encoded; // the residual stream
 
   for (let l = 0; l < L; l++) {
@@ -159,22 +159,21 @@ export interface BackwardOptions {
 }
 
 /**
- * Loss and backward pass, after {@linkcode forward}: adds the gradient of the loss to `g`, or stores it.
+ * Loss and backward pass, once after each {@linkcode forward}: adds the gradient of the loss to `g`, or stores it.
  *
  * @param g gradients of the parameters, fp32
  * @returns the mean loss of the positions that count, in nats
  */
 export function backward(
   model: Model,
-  a: Activations,
-  d: ActivationGradients,
+  a: TrainingActivations,
   g: Parameters,
   tokens: Tensor,
   targets: Tensor,
   { scale = 1 / countTargets(model.device, targets), accumulate = true }: BackwardOptions = {},
 ): number {
   const { config: { L, NH, V }, parameters: p, device: { ops } } = model;
-  const { dresidual, dbranch, dqkv, dfch } = d;
+  const { dresidual, dbranch } = a;
 
   ops.classifier(a.losses, dbranch, g.wte, a.lnf, p.wte, targets, V, scale, accumulate); //              (B,T,C)
   // deno-fmt-ignore
@@ -184,6 +183,7 @@ export function backward(
   for (let l = L - 1; l >= 0; l--) {
     const residual = l === 0 ? a.encoded : a.residual3[l - 1]!; // the layer's input
     if (l < L - 1) recompute(model, a, l, residual); // the last layer's activations are still there
+    const dfch = a.dfch[l]!, dqkv = a.dqkv[l]!;
 
     // The residual stream's gradient is also that of whatever was added to it.
     ops.matmulDbias(g.fcprojb[l]!, dresidual, accumulate); //                                            (C)
@@ -201,6 +201,7 @@ export function backward(
     ops.matmulDinput(dbranch, dresidual, p.attprojw[l]!); //                                             (B,T,C)
     ops.attentionBackward(dqkv, dbranch, a.atty[l]!, a.lse[l]!, a.qkv[l]!, NH); //                       (B,T,3C)
     ops.matmulDbias(g.qkvb[l]!, dqkv, accumulate); //                                                    (3C)
+    if (a.recompute !== "none") normalise(model, a, l, residual); // where ln2 was                       (B,T,C)
     ops.matmulDweight(g.qkvw[l]!, dqkv, a.ln1[l]!, accumulate); //                                       (3C,C)
     ops.matmulDinput(dbranch, dqkv, p.qkvw[l]!); //                                                      (B,T,C)
     // deno-fmt-ignore
@@ -211,17 +212,28 @@ export function backward(
   return meanLoss(model.device, a, targets);
 }
 
+/** The first layernorm of layer `l`, of its input. */
+function normalise(
+  { parameters: p, device: { ops } }: Model,
+  a: Activations,
+  l: number,
+  input: Tensor,
+): void {
+  ops.layernorm(a.ln1[l]!, a.ln1Mean[l]!, a.ln1Rstd[l]!, input, p.ln1w[l]!, p.ln1b[l]!);
+}
+
 /** Computes again what the layers above have overwritten: see {@linkcode RECOMPUTE_LEVELS}. */
 function recompute(model: Model, a: Activations, l: number, residual: Tensor): void {
   const { parameters: p, device: { ops } } = model;
   if (a.recompute === "none") return;
   if (a.recompute === "block") {
-    ops.layernorm(a.ln1[l]!, a.ln1Mean[l]!, a.ln1Rstd[l]!, residual, p.ln1w[l]!, p.ln1b[l]!);
+    normalise(model, a, l, residual);
     attend(model, a, l, residual, null);
   } else {
     ops.layernorm(a.ln2[l]!, a.ln2Mean[l]!, a.ln2Rstd[l]!, a.residual2[l]!, p.ln2w[l]!, p.ln2b[l]!);
   }
-  ops.matmulGelu(a.fchGelu[l]!, a.fch[l]!, a.ln2[l]!, p.fcw[l]!, p.fcb[l]!);
+  if (a.recompute === "light") ops.gelu(a.fchGelu[l]!, a.fch[l]!);
+  else ops.matmulGelu(a.fchGelu[l]!, a.fch[l]!, a.ln2[l]!, p.fcw[l]!, p.fcb[l]!);
 }
 
 /** Logits of every position, after {@linkcode forward}: out (B,T,V), fp32. */

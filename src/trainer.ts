@@ -3,12 +3,7 @@
  *
  * @module
  */
-import {
-  type ActivationOptions,
-  allocateActivationGradients,
-  allocateActivations,
-  type RecomputeLevel,
-} from "./activations.ts";
+import { allocateActivations, type RecomputeLevel } from "./activations.ts";
 import { type AdamW, ADAMW_DEFAULTS, createAdamW } from "./adamw.ts";
 import { LlmtsError } from "./errors.ts";
 import { createEvaluator, type Evaluator } from "./evaluate.ts";
@@ -92,9 +87,8 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
       hint: `--seq-len ${config.maxT} is the most this model takes`,
     });
   }
-  const shape: ActivationOptions = { B, T, precision, training: true, recompute: options.recompute };
-  const activations = allocateActivations(config, device, shape);
-  const activationGradients = allocateActivationGradients(config, device, shape);
+  const { recompute } = options;
+  const activations = allocateActivations(config, device, { B, T, precision, training: true, recompute });
   const gradients = allocateParameters(config, device, "fp32");
   const optimizer = createAdamW(model);
   const tokens = device.tensor("int32", [B, T]);
@@ -118,7 +112,7 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
       if (i > 0) yield;
       take(batch);
       forward(model, activations, tokens);
-      const mean = backward(model, activations, activationGradients, gradients, tokens, targets, {
+      const mean = backward(model, activations, gradients, tokens, targets, {
         scale: 1 / total,
         accumulate: i > 0,
       });

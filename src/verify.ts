@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { allocateActivationGradients, allocateActivations } from "./activations.ts";
+import { allocateActivations } from "./activations.ts";
 import { createAdamW } from "./adamw.ts";
 import type { DebugState } from "./io/debug_state.ts";
 import { backward, forward, logits, type Model } from "./model.ts";
@@ -124,9 +124,8 @@ interface Pass {
 
 function createPass(model: Model, { B, T, ...batch }: DebugState): Pass {
   const { config, device, precision } = model;
-  const shape = { B, T, precision, training: true };
+  const shape = { B, T, precision, training: true as const };
   const a = allocateActivations(config, device, shape);
-  const d = allocateActivationGradients(config, device, shape);
   const gradients = allocateParameters(config, device, "fp32");
   const [tokens, targets] = [device.tensor("int32", [B, T]), device.tensor("int32", [B, T])];
   device.write(tokens, batch.tokens);
@@ -140,7 +139,7 @@ function createPass(model: Model, { B, T, ...batch }: DebugState): Pass {
       return device.read(out);
     },
     gradient: (name): Float32Array => device.read(gradients.whole[name]),
-    backward: (): number => backward(model, a, d, gradients, tokens, targets, { accumulate: false }),
+    backward: (): number => backward(model, a, gradients, tokens, targets, { accumulate: false }),
   };
 }
 

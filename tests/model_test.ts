@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Device } from "../ffi/device.ts";
 import { float32, hostBytes, int32 } from "../ffi/tensor.ts";
-import { allocateActivationGradients, allocateActivations } from "../src/activations.ts";
+import { allocateActivations } from "../src/activations.ts";
 import { ADAMW_DEFAULTS, createAdamW } from "../src/adamw.ts";
 import type { GPT2Config } from "../src/config.ts";
 import { readCheckpoint } from "../src/io/checkpoint.ts";
@@ -16,12 +16,11 @@ import { fixtureCases, fixturePath } from "./fixtures.ts";
 /** A model with a batch and the buffers of a training step. */
 function workspace(model: Model, B: number, T: number, x: ArrayLike<number>, y: ArrayLike<number>) {
   const { config, device, precision } = model;
-  const shape = { B, T, precision, training: true };
+  const shape = { B, T, precision, training: true as const };
   const [tokens, targets] = [device.tensor("int32", [B, T]), device.tensor("int32", [B, T])];
   int32(tokens).set(x);
   int32(targets).set(y);
   const a = allocateActivations(config, device, shape);
-  const d = allocateActivationGradients(config, device, shape);
   const g = allocateParameters(config, device, "fp32");
   return {
     a,
@@ -29,7 +28,7 @@ function workspace(model: Model, B: number, T: number, x: ArrayLike<number>, y: 
     tokens,
     targets,
     forward: (): void => forward(model, a, tokens),
-    backward: (accumulate = true): number => backward(model, a, d, g, tokens, targets, { accumulate }),
+    backward: (accumulate = true): number => backward(model, a, g, tokens, targets, { accumulate }),
     loss: (): number => loss(model, a, targets),
   };
 }
@@ -100,6 +99,7 @@ for (const device of TEST_DEVICES) {
     step.backward();
     const added = new Map(TENSORS.map(({ name }) => [name, float32(step.g.whole[name]).slice()]));
     float32(step.g.flat).fill(NaN);
+    step.forward();
     step.backward(false);
     for (const [name, values] of added) {
       const stored = float32(step.g.whole[name]);

@@ -45,12 +45,15 @@ void add_bias(Out *out, int64_t stride, const Block &block, const float *bias) {
   });
 }
 
-// pre = values + bias;  out = gelu of that.
+// pre = values + bias;  out = gelu of that, as it is stored.
 template <class Out, class Pre>
 void add_bias_gelu(Out *out, Pre *pre, int64_t stride, const Block &block, const float *bias) {
   for_each_vector(block, stride, [&](Vector values, int64_t column, int64_t at, auto n) {
-    const Vector x = values + load(bias + column, n);
-    if (pre != nullptr) store(pre + at, x, n);
+    Vector x = values + load(bias + column, n);
+    if (pre != nullptr) {
+      store(pre + at, x, n);
+      if constexpr (std::is_same_v<Pre, Bf16>) x = load(pre + at, n);
+    }
     store(out + at, gelu(x), n);
   });
 }

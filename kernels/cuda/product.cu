@@ -25,7 +25,10 @@ __global__ void __launch_bounds__(kTileThreads, 2)
       if (accumulate) value[0] += out.read().at(index);
       if (bias.data != nullptr) value[0] += bias.at(c);
       if (activation == Activation::Gelu) {
-        if (pre.data != nullptr) pre.store(index, value);
+        if (pre.data != nullptr) {
+          pre.store(index, value);
+          value[0] = pre.read().at(index);
+        }
         value[0] = gelu(value[0]);
       } else if (activation == Activation::GeluGradient) {
         value[0] *= gelu_derivative(pre.read().at(index));
