@@ -276,8 +276,8 @@ export const FLAGS = {
     choices: RECOMPUTE_LEVELS,
     default: DEFAULT_RECOMPUTE,
     description:
-      "what backward computes again in place of keeping it in memory: nothing; layernorms and GELU (under 1 % of the time); " +
-      "the matmul before the GELU too (7 %); or whole layers. The losses are the same",
+      "what backward computes again in place of keeping it in memory: nothing; layernorms and GELU (1 % of the time); " +
+      "the matmul before the GELU too (6 %); or whole layers. The losses are the same",
     group: "Machine",
   },
   config: CONFIG_FLAG,

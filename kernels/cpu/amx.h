@@ -9,9 +9,12 @@
 
 #ifdef LLMTS_AMX_EMULATED
 #include "cpu/bf16.h"
-#elif defined(__linux__)
+#else
+#include "common/door.h"
+#ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #endif
 
 namespace llmts::amx {
@@ -94,7 +97,7 @@ inline bool permitted() {
 // touch memory.
 struct Configuration {
   Configuration() {
-    permitted();  // whoever calls a kernel need not have asked for llmts_device_info
+    if (!permitted()) fail(LLMTS_UNSUPPORTED, "the system gives this process no AMX tiles");
     struct alignas(64) {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t row_bytes[16] = {};

@@ -44,21 +44,4 @@ Input::Input(const char *name, const void *data, int32_t dtype, Shape shape, Nul
   data_ = out;
 }
 
-Output::Output(const char *name, void *data, int32_t dtype, Shape shape, Null null) {
-  const bool bf16 = Elements(name, data, dtype, shape, null).narrow;
-  if (data == nullptr || !bf16) {
-    data_ = static_cast<float *>(data);
-    return;
-  }
-  count_ = count_of(shape);
-  narrow_ = static_cast<Bf16 *>(data);
-  data_ = wide_.emplace(Shape{count_}).data();
-}
-
-void Output::store() const {
-  if (!is_narrow()) return;
-  parallel_slices(count_, kUnit, threads_for(count_, kGrain),
-                  [&](int64_t begin, int64_t end) { store(begin, end - begin); });
-}
-
 }  // namespace llmts

@@ -1,6 +1,6 @@
 // bfloat16, the upper half of a float. Kernels compute in fp32: a bf16 input is widened where it is read (Elements), or
-// into scratch before they begin (Input); a bf16 output is computed in scratch and narrowed once, as a whole or piece
-// by piece while it is in the cache (Output). fp32 tensors are used where they lie.
+// into scratch before they begin (Input); a bf16 output is computed piece by piece and narrowed while the piece is in
+// the cache (Destination). fp32 tensors are used where they lie.
 #ifndef LLMTS_CPU_BF16_H
 #define LLMTS_CPU_BF16_H
 
@@ -121,24 +121,6 @@ class Input {
  private:
   std::optional<Scratch<float>> wide_;
   const float *data_ = nullptr;
-};
-
-// A tensor to write, as floats. Whoever fills it calls store() in the end, or for each piece as it is complete.
-class Output {
- public:
-  Output(const char *name, void *data, int32_t dtype, Shape shape, Null null = Null::Refused);
-  operator float *() const { return data_; }
-  bool is_narrow() const { return narrow_ != nullptr; }
-  void store() const;
-  void store(int64_t first, int64_t count) const {  // on the calling thread
-    if (is_narrow()) convert(narrow_ + first, data_ + first, count);
-  }
-
- private:
-  std::optional<Scratch<float>> wide_;
-  float *data_ = nullptr;
-  Bf16 *narrow_ = nullptr;
-  int64_t count_ = 0;
 };
 
 }  // namespace llmts

@@ -80,9 +80,9 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
   return guarded("classifier", {{"N", N}, {"C", C}, {"V", V}, {"Vp", Vp, Dim::Limit}}, [&] {
     if (Vp < V) fail(LLMTS_INVALID_ARGUMENT, "Vp is %" PRId64 ", expected at least V, %" PRId64, Vp, V);
     tensor("losses", losses, {N});
-    const Output d("dx", dx, dx_dtype, Shape{N, C}, Null::Allowed);
+    const Destination d("dx", dx, dx_dtype, Shape{N, C}, Null::Allowed);
     optional_tensor("dwte", dwte, Shape{Vp, C});
-    if ((d == nullptr) != (dwte == nullptr))
+    if ((dx == nullptr) != (dwte == nullptr))
       fail(LLMTS_INVALID_ARGUMENT, "one of 'dx' and 'dwte' is null, expected both or neither");
     const Elements in("x", x, x_dtype, {N, C});
     const Elements w("wte", wte, wte_dtype, {Vp, C});
@@ -92,7 +92,7 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
         fail(LLMTS_INVALID_ARGUMENT, "target %d at row %" PRId64 " is neither -1 nor in the vocabulary of %" PRId64,
              targets[row], row, V);
     }
-    const bool backward = d != nullptr, adds = flag("accumulate", accumulate);
+    const bool backward = dx != nullptr, adds = flag("accumulate", accumulate);
     if (backward && !adds) std::fill(dwte + V * C, dwte + Vp * C, 0.0f);
     const int64_t chunk = std::min(N, in.narrow ? kNarrowChunkRows : kChunkRows);
     const Scratch<float> scratch({chunk, V});
@@ -114,10 +114,9 @@ int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte,
         }
       });
       if (!backward) continue;
-      gemm(d + first * C, C, Store::Overwrite, as_is(dlogits, stride), as_is(w, C), rows, C, V);
+      gemm(d, first * C, as_is(dlogits, stride), as_is(w, C), rows, C, V);
       const Store store = adds || first > 0 ? Store::Add : Store::Overwrite;
       gemm(dwte, C, store, transposed(dlogits, stride), as_is(in + first * C, C), V, C, rows);
     }
-    d.store();
   });
 }

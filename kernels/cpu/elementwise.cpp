@@ -24,7 +24,8 @@ void map(const Destination &out, Elements x, Elements y, int64_t n, int64_t grai
     float buffers[3][kPiece];
     for (int64_t first = begin; first < end; first += kPiece) {
       const int64_t count = std::min(kPiece, end - first);
-      const float *const p = widened(x, first, count, buffers[0]), *const q = widened(y, first, count, buffers[1]);
+      const float *const p = widened(x, first, count, buffers[0]);
+      const float *const q = y.data == x.data ? p : widened(y, first, count, buffers[1]);
       float *const to = place(out, first, buffers[2]);
 #pragma omp simd
       for (int64_t i = 0; i < count; ++i) to[i] = of(p[i], q[i]);

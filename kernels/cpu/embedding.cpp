@@ -47,18 +47,20 @@ int32_t llmts_embedding_forward(void *out, int32_t out_dtype, const int32_t *tok
                      {"maxT", maxT, Dim::Limit},
                      {"position", position, Dim::Limit}};
   return guarded("embedding_forward", dims, [&] {
-    const Output o("out", out, out_dtype, {B, T, C});
+    const Destination o("out", out, out_dtype, {B, T, C});
     tensor("tokens", tokens, {B, T});
     const Elements token_embedding("wte", wte, wte_dtype, {V, C}), place_embedding("wpe", wpe, wpe_dtype, {maxT, C});
     check_position(position, T, maxT);
     check_tokens(tokens, B * T, V);
     parallel_slices(B * T, 1, threads_for(B * T * C, kGrain), [&](int64_t begin, int64_t end) {
+      const Scratch<float> buffer({C});
       for (int64_t row = begin; row < end; ++row) {
+        float *const to = place(o, row * C, buffer.data());
         dispatch(token_embedding + tokens[row] * C, [&](const auto *token) {
           dispatch(place_embedding + (position + row % T) * C,
-                   [&](const auto *place) { sum_rows(o + row * C, token, place, C); });
+                   [&](const auto *position_row) { sum_rows(to, token, position_row, C); });
         });
-        o.store(row * C, C);
+        put(o, row * C, to, C);
       }
     });
   });

@@ -13,8 +13,8 @@ namespace {
 // Multiplications worth waking a thread for; and of a single row, each of which waits for an element from memory.
 constexpr int64_t kGrain = 1 << 20, kRowGrain = 1 << 18;
 
-// Blocks of c that are computed and then finished by the epilogue: they should still be in the cache by then, and be
-// large enough that packing the operands anew for each costs little.
+// Blocks of c: large enough that packing the operands anew for each costs little, and small enough that one which is
+// stored nowhere is kept by the L3 cache.
 constexpr int64_t kBlockRows = 1024, kBlockColumns = 768;
 
 // Threads share c as a grid of slices, cut at whole register tiles of any variant.
@@ -136,6 +136,15 @@ void gemm(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t
           multiply_blocks(block, ldc, store, left, right, row_end - row, column_end - column, K, finish);
       }
     }
+  });
+}
+
+void gemm(const Destination &to, int64_t first, View a, View b, int64_t M, int64_t N, int64_t K) {
+  if (!to.narrow) return gemm(to.floats() + first, N, Store::Overwrite, a, b, M, N, K);
+  gemm(nullptr, N, Store::Overwrite, a, b, M, N, K, [&](const Block &block) {
+    for (int64_t row = block.row; row < block.row_end; ++row)
+      put(to, first + row * N + block.column, block.values + (row - block.row) * block.stride,
+          block.column_end - block.column);
   });
 }
 

@@ -53,6 +53,9 @@ void multiply_packed(float *c, int64_t ldc, Store store, const float *a, const f
 void gemm(float *c, int64_t ldc, Store store, View a, View b, int64_t M, int64_t N, int64_t K,
           const Epilogue &epilogue = nullptr);
 
+// to (M,N), dense, from its first-th element on = a · b, in its precision.
+void gemm(const Destination &to, int64_t first, View a, View b, int64_t M, int64_t N, int64_t K);
+
 }  // namespace llmts
 
 #endif

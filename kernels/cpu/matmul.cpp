@@ -66,12 +66,6 @@ void multiply_derivative(Out *out, const Pre *pre, int64_t stride, const Block &
   });
 }
 
-// out = values.
-template <class Out>
-void store_block(Out *out, int64_t stride, const Block &block) {
-  for_each_vector(block, stride, [&](Vector values, int64_t, int64_t at, auto n) { store(out + at, values, n); });
-}
-
 template <class T>
 void add(float *sums, const T *row, int64_t n) {
 #pragma omp simd
@@ -126,17 +120,13 @@ int32_t llmts_matmul_dinput(void *dx, int32_t dx_dtype, const void *dout, int32_
     const Elements dy("dout", dout, dout_dtype, {N, OC});
     const Elements w("weight", weight, weight_dtype, {OC, C});
     const Elements before("pre", pre, pre_dtype, Shape{N, C}, Null::Allowed);
-    Epilogue epilogue;
-    if (pre != nullptr || d.narrow) {
-      epilogue = [&](const Block &block) {
-        const int64_t first = block.row * C + block.column;
-        dispatch(d, first, [&](auto *to) {
-          if (pre == nullptr) return store_block(to, C, block);
-          dispatch(before + first, [&](const auto *from) { multiply_derivative(to, from, C, block); });
-        });
-      };
-    }
-    gemm(d.floats(), C, Store::Overwrite, as_is(dy, OC), as_is(w, C), N, C, OC, epilogue);
+    if (pre == nullptr) return gemm(d, 0, as_is(dy, OC), as_is(w, C), N, C, OC);
+    gemm(d.floats(), C, Store::Overwrite, as_is(dy, OC), as_is(w, C), N, C, OC, [&](const Block &block) {
+      const int64_t first = block.row * C + block.column;
+      dispatch(d, first, [&](auto *to) {
+        dispatch(before + first, [&](const auto *from) { multiply_derivative(to, from, C, block); });
+      });
+    });
   });
 }
 

@@ -81,3 +81,16 @@ Deno.test({
     assertMatch(output, /\(amx-emulated\) \.\.\. ok/);
   },
 });
+
+Deno.test({
+  name: VARIANTS.includes("amx") || !VARIANTS.includes("bf16")
+    ? "the AMX library says that there are no tiles, where there are none (skipped: needs AVX512-BF16 without AMX)"
+    : "the AMX library says that there are no tiles, where there are none",
+  ignore: VARIANTS.includes("amx") || !VARIANTS.includes("bf16"),
+  fn: async () => {
+    const library = join(ROOT, "build", "lib", "libllmts_cpu_amx.so");
+    const { code, output } = await run(await sweep(), [library, "2", "bf16"]);
+    assertEquals(code, 1);
+    assertMatch(output, /wrong: forward N 2 C 1 OC 1, status 3\n/); // LLMTS_UNSUPPORTED; one row takes no tiles
+  },
+});
