@@ -9,12 +9,9 @@
 
 #ifdef LLMTS_AMX_EMULATED
 #include "cpu/bf16.h"
-#else
-#include "common/door.h"
-#ifdef __linux__
+#elif defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
-#endif
 #endif
 
 namespace llmts::amx {
@@ -22,6 +19,8 @@ namespace llmts::amx {
 constexpr int kRows = 16, kRowBytes = 64;
 
 #ifdef LLMTS_AMX_EMULATED
+
+inline bool permitted() { return true; }
 
 struct Registers {
   bool configured = false;
@@ -97,7 +96,6 @@ inline bool permitted() {
 // touch memory.
 struct Configuration {
   Configuration() {
-    if (!permitted()) fail(LLMTS_UNSUPPORTED, "the system gives this process no AMX tiles");
     struct alignas(64) {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t row_bytes[16] = {};

@@ -2,6 +2,9 @@
 #ifndef LLMTS_CPU_GEMM_AMX_H
 #define LLMTS_CPU_GEMM_AMX_H
 
+#include <optional>
+
+#include "common/door.h"
 #include "cpu/amx.h"
 #include "cpu/gemm_blocks.h"
 
@@ -11,7 +14,13 @@ namespace llmts {
 // are one contiguous KiB; panels of b: depth × its columns.
 struct AmxTile {
   using Lanes = Pairs;
-  using Session = amx::Configuration;
+  struct Session {
+    Session() {
+      if (!amx::permitted()) fail(LLMTS_UNSUPPORTED, "the system gives this process no AMX tiles");
+      configuration.emplace();
+    }
+    std::optional<amx::Configuration> configuration;
+  };
   static constexpr int kEdge = amx::kRows;  // a tile register is 16 rows of 16 lanes
   static constexpr int kRows = 2 * kEdge, kColumns = 2 * kEdge;
   static constexpr int64_t kDepthUnit = kEdge, kBlockRows = 256, kBlockDepth = 384;
