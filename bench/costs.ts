@@ -15,7 +15,9 @@ export interface Cost {
   /** The op with its shape. */
   readonly label: string;
   readonly flops: number;
-  readonly bytes: number;
+  /** Bytes read, and bytes written. */
+  readonly read: number;
+  readonly written: number;
 }
 
 /** Rows and columns of a tensor. */
@@ -33,9 +35,9 @@ function rowsBytes(tensor: Tensor, rows: number): number {
 }
 
 /** A product x (N,C) · weightᵀ (OC,C), or one of its two gradients, which take as many operations. */
-function product(name: string, N: number, weight: Tensor, bytes: number): Cost {
+function product(name: string, N: number, weight: Tensor, read: number, written: number): Cost {
   const [OC, C] = sizes(weight);
-  return { label: `${name} N=${N} C=${C} OC=${OC}`, flops: 2 * N * C * OC, bytes };
+  return { label: `${name} N=${N} C=${C} OC=${OC}`, flops: 2 * N * C * OC, read, written };
 }
 
 /** Pairs of a query and a key, over all sequences and heads, times the size of a head. */
@@ -44,9 +46,9 @@ function causal({ shape: [B = 0, T = 0, C = 0] }: Tensor): number {
 }
 
 /** An op that memory bounds: its operations are not counted. */
-function streaming(name: string, tensor: Tensor, bytes: number): Cost {
+function streaming(name: string, tensor: Tensor, read: number, written: number): Cost {
   const [N, C] = sizes(tensor);
-  return { label: `${name} ${N === 1 ? `n=${C}` : `N=${N} C=${C}`}`, flops: 0, bytes };
+  return { label: `${name} ${N === 1 ? `n=${C}` : `N=${N} C=${C}`}`, flops: 0, read, written };
 }
 
 /** The ops that training and generation call. */
@@ -56,43 +58,64 @@ const COSTS: { readonly [Name in OpName]?: (...args: Parameters<Ops[Name]>) => C
     streaming(
       "embedding",
       out,
-      bytesOf(out, tokens) + rowsBytes(wte, elements(tokens.shape)) + rowsBytes(wpe, out.shape[1]!),
+      bytesOf(tokens) + rowsBytes(wte, elements(tokens.shape)) + rowsBytes(wpe, out.shape[1]!),
+      bytesOf(out),
     ),
-  embeddingBackward: (dwte, dwpe, dout, tokens) =>
+  embeddingBackward: (dwte, dwpe, dout, tokens) => {
+    const rows = rowsBytes(dwte, elements(tokens.shape));
+    return streaming("embedding backward", dout, bytesOf(dout, tokens) + rows, bytesOf(dwpe) + rows);
+  },
+  layernorm: (out, mean, rstd, x, weight, bias) =>
+    streaming("layernorm", out, bytesOf(x, weight, bias), bytesOf(out, mean, rstd)),
+  residualLayernorm: (residual, out, mean, rstd, a, b, weight, bias) =>
     streaming(
-      "embedding backward",
-      dout,
-      bytesOf(dout, tokens, dwpe) + 2 * rowsBytes(dwte, elements(tokens.shape)),
+      "residual + layernorm",
+      residual,
+      bytesOf(a, b, weight, bias),
+      bytesOf(residual, out, mean, rstd),
     ),
-  layernorm: (...tensors) => streaming("layernorm", tensors[0], bytesOf(...tensors)),
-  residualLayernorm: (...tensors) => streaming("residual + layernorm", tensors[0], bytesOf(...tensors)),
   layernormBackward: (dx, dweight, dbias, dout, dresidual, x, mean, rstd, weight) =>
     streaming(
       "layernorm backward",
       dx,
-      bytesOf(dx, dweight, dbias, dout, dresidual, x, mean, rstd, weight),
+      bytesOf(dout, dresidual, x, mean, rstd, weight),
+      bytesOf(dx, dweight, dbias),
     ),
-  matmul: (out, x, weight, bias) => product("matmul", sizes(x)[0], weight, bytesOf(out, x, weight, bias)),
+  matmul: (out, x, weight, bias) =>
+    product("matmul", sizes(x)[0], weight, bytesOf(x, weight, bias), bytesOf(out)),
   matmulGelu: (out, pre, x, weight, bias) =>
-    product("matmul + gelu", sizes(x)[0], weight, bytesOf(out, pre, x, weight, bias)),
+    product("matmul + gelu", sizes(x)[0], weight, bytesOf(x, weight, bias), bytesOf(out, pre)),
   matmulDinput: (dx, dout, weight, pre) =>
-    product(pre ? "dinput + dgelu" : "dinput", sizes(dx)[0], weight, bytesOf(dx, dout, weight, pre)),
-  matmulDweight: (dweight, dout, x) => product("dweight", sizes(x)[0], dweight, bytesOf(dweight, dout, x)),
-  matmulDbias: (dbias, dout) => streaming("dbias", dout, bytesOf(dbias, dout)),
+    product(
+      pre ? "dinput + dgelu" : "dinput",
+      sizes(dx)[0],
+      weight,
+      bytesOf(dout, weight, pre),
+      bytesOf(dx),
+    ),
+  matmulDweight: (dweight, dout, x) =>
+    product("dweight", sizes(x)[0], dweight, bytesOf(dout, x), bytesOf(dweight)),
+  matmulDbias: (dbias, dout) => streaming("dbias", dout, bytesOf(dout), bytesOf(dbias)),
+  gelu: (out, x) => streaming("gelu", out, bytesOf(x), bytesOf(out)),
   // Two products forward; backward those of the scores again, and of the gradients of queries, keys, values and scores.
   attention: (out, lse, qkv) => ({
-    ...streaming("attention", out, bytesOf(out, lse, qkv)),
+    ...streaming("attention", out, bytesOf(qkv), bytesOf(out, lse)),
     flops: 2 * 2 * causal(out),
   }),
   attentionBackward: (dqkv, dout, out, lse, qkv) => ({
-    ...streaming("attention backward", out, bytesOf(dqkv, dout, out, lse, qkv)),
+    ...streaming("attention backward", out, bytesOf(dout, out, lse, qkv), bytesOf(dqkv)),
     flops: 5 * 2 * causal(out),
   }),
   // Of the cache what is filled.
   attentionCached: (out, keys, values, qkv, position) => {
     const [, T = 0] = out.shape;
-    const filled = (position + T) / keys.shape[2]!;
-    return streaming("attention, cached", out, bytesOf(out, qkv) + filled * bytesOf(keys, values));
+    const slot = bytesOf(keys, values) / keys.shape[2]!;
+    return streaming(
+      "attention, cached",
+      out,
+      bytesOf(qkv) + position * slot,
+      bytesOf(out) + T * slot,
+    );
   },
   // Forward one product, backward two; the logits never reach memory.
   classifier: (losses, dx, dwte, x, wte, targets, V) => {
@@ -100,32 +123,30 @@ const COSTS: { readonly [Name in OpName]?: (...args: Parameters<Ops[Name]>) => C
     return {
       label: `classifier N=${N} C=${C} V=${V}`,
       flops: (dx === null ? 1 : 3) * 2 * N * C * V,
-      bytes: bytesOf(losses, dx, dwte, x, wte, targets),
+      read: bytesOf(x, wte, targets),
+      written: bytesOf(losses, dx, dwte),
     };
   },
-  globalNorm: (grads) => streaming("global norm", grads, bytesOf(grads)),
-  // What is updated is read and written; bf16 parameters beside a master copy are only written.
+  globalNorm: (grads) => streaming("global norm", grads, bytesOf(grads), 0),
+  // bf16 parameters beside a master copy are only written.
   adamw: (params, master, grads, m, v) =>
-    streaming(
-      "AdamW",
-      grads,
-      bytesOf(grads) + 2 * bytesOf(m, v, master ?? params) + (master === null ? 0 : bytesOf(params)),
-    ),
+    streaming("AdamW", grads, bytesOf(grads, m, v, master ?? params), bytesOf(m, v, master, params)),
 };
 
 /** The cost of a call; of an op that has no formula, its name alone. */
 export function costOf<Name extends OpName>(name: Name, args: Parameters<Ops[Name]>): Cost {
   const formula = COSTS[name] as ((...args: Parameters<Ops[Name]>) => Cost) | undefined;
-  return formula?.(...args) ?? { label: name, flops: 0, bytes: 0 };
+  return formula?.(...args) ?? { label: name, flops: 0, read: 0, written: 0 };
 }
 
-/** What this machine does at most: operations and bytes in a second. */
+/** What this machine does at most in a second: operations, bytes read, and bytes read and written together. */
 export interface Limits {
   readonly flops: number;
-  readonly bytes: number;
+  readonly read: number;
+  readonly moved: number;
 }
 
 /** The least time that a cost can take, in milliseconds: arithmetic and memory at once, each at its peak. */
-export function floor({ flops, bytes }: Omit<Cost, "label">, limits: Limits): number {
-  return 1000 * Math.max(flops / limits.flops, bytes / limits.bytes);
+export function floor({ flops, read, written }: Omit<Cost, "label">, limits: Limits): number {
+  return 1000 * Math.max(flops / limits.flops, read / limits.read, (read + written) / limits.moved);
 }

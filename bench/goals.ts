@@ -102,7 +102,10 @@ export function goalRows({ cases, peaks }: Pick<BenchResults, "cases" | "peaks">
   const small = measured(find("small"), LLMTS);
   if (small !== undefined) {
     const { B, T } = SMALL_BATCH;
-    const arithmetic = floor({ flops: B * T * trainingFlops(SMALL, T), bytes: 0 }, limitsOf(peaks, "fp32"));
+    const arithmetic = floor(
+      { flops: B * T * trainingFlops(SMALL, T), read: 0, written: 0 },
+      limitsOf(peaks, "fp32"),
+    );
     const beyond = median(allTimes(small, "total")) - arithmetic;
     rows.push({
       work: find("small")!.title,

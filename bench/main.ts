@@ -83,12 +83,9 @@ async function runCase(
 
 /** A contestant's turns together. */
 function merge(name: string, turns: readonly TurnResult[]): Measured {
-  const ops = turns[0]!.ops?.map(({ label, calls, flops, bytes }) => ({
-    label,
-    calls,
-    flops,
-    bytes,
-    times: turns.flatMap((turn) => turn.ops?.find((op) => op.label === label)?.times ?? []),
+  const ops = turns[0]!.ops?.map((op) => ({
+    ...op,
+    times: turns.flatMap(({ ops }) => ops?.find(({ label }) => label === op.label)?.times ?? []),
   }));
   return {
     name,
@@ -153,7 +150,7 @@ const command = defineCommand({
     note("peaks again");
     const peaks = mergePeaks(peaksBefore, await measurePeaks(ROOT, info.threads, quick ? 20 : 100));
     const results: BenchResults = {
-      format: 1,
+      format: 2,
       date: new Date().toISOString().slice(0, 10),
       command: [USAGE, ...Deno.args].join(" "),
       machine,

@@ -5,8 +5,8 @@
 //
 //   peaks THREADS MILLISECONDS       each sample takes about so long
 //
-// Arithmetic happens in registers only: as many independent sums as hide the latency. Each kernel is compiled for its
-// own instruction set and runs only where the processor and the system have that.
+// Arithmetic happens in registers only: as many independent sums as hide the latency. Compiled for the processor that
+// runs it, with its widest vectors.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -21,11 +21,10 @@
 #include <sys/mman.h>
 #endif
 #ifdef __x86_64__
-#include <cpuid.h>
 #include <immintrin.h>
-
+#endif
+#ifdef __AMX_BF16__
 #include "cpu/amx.h"
-#define TARGET(isa) __attribute__((target(isa), noinline))
 #endif
 
 namespace {
@@ -52,42 +51,28 @@ constexpr int kSamples = 5;
 volatile float g_sink;
 volatile float g_half = 0.5f;  // x ← x/2 + 1/2 stays 1: neither overflows nor becomes denormal
 
-using Float4 = float __attribute__((vector_size(16)));
+#ifdef __AVX512F__
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+using Floats = float __attribute__((vector_size(kVectorBytes)));
+using Words = uint64_t __attribute__((vector_size(kVectorBytes), may_alias));
 
-void fma_portable(int64_t rounds, const Buffers &) {
-  const float half = g_half;
-  const Float4 factor = {half, half, half, half};
-  Float4 sums[kSums];
-  for (Float4 &sum : sums) sum = factor + factor;
+void fma_fp32(int64_t rounds, const Buffers &) {
+  const Floats factor = Floats{} + g_half;
+  Floats sums[kSums];
+  for (Floats &sum : sums) sum = factor + factor;
   for (int64_t round = 0; round < rounds; ++round) {
-    for (Float4 &sum : sums) sum = sum * factor + factor;
+    for (Floats &sum : sums) sum = sum * factor + factor;
   }
-  for (const Float4 &sum : sums) g_sink = sum[0];
+  for (const Floats &sum : sums) g_sink = sum[0];
 }
 
-#ifdef __x86_64__
-
-TARGET("avx2,fma") void fma_avx2(int64_t rounds, const Buffers &) {
-  const __m256 factor = _mm256_set1_ps(g_half);
-  __m256 sums[kSums];
-  for (__m256 &sum : sums) sum = _mm256_set1_ps(1);
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (__m256 &sum : sums) sum = _mm256_fmadd_ps(sum, factor, factor);
-  }
-  for (const __m256 &sum : sums) g_sink = sum[0];
-}
-
-TARGET("avx512f") void fma_avx512(int64_t rounds, const Buffers &) {
-  const __m512 factor = _mm512_set1_ps(g_half);
-  __m512 sums[kSums];
-  for (__m512 &sum : sums) sum = _mm512_set1_ps(1);
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (__m512 &sum : sums) sum = _mm512_fmadd_ps(sum, factor, factor);
-  }
-  for (const __m512 &sum : sums) g_sink = sum[0];
-}
-
-TARGET("avx512f,avx512bw,avx512bf16") void dot_bf16(int64_t rounds, const Buffers &) {
+#ifdef __AVX512BF16__
+void dot_bf16(int64_t rounds, const Buffers &) {
   const __m512i bits = _mm512_set1_epi32(g_half == 0.5f ? 0x3f003f00 : 0);  // pairs of 0.5
   __m512bh factor;
   std::memcpy(&factor, &bits, sizeof factor);
@@ -98,8 +83,10 @@ TARGET("avx512f,avx512bw,avx512bf16") void dot_bf16(int64_t rounds, const Buffer
   }
   for (const __m512 &sum : sums) g_sink = sum[0];
 }
+#endif
 
-TARGET("avx512f,avx512vnni") void dot_int8(int64_t rounds, const Buffers &) {
+#ifdef __AVX512VNNI__
+void dot_int8(int64_t rounds, const Buffers &) {
   const __m512i factor = _mm512_set1_epi32(g_half == 0.5f ? 0x01010101 : 0);
   __m512i sums[kSums];
   for (__m512i &sum : sums) sum = _mm512_setzero_si512();
@@ -108,7 +95,9 @@ TARGET("avx512f,avx512vnni") void dot_int8(int64_t rounds, const Buffers &) {
   }
   for (const __m512i &sum : sums) g_sink = static_cast<float>(sum[0]);
 }
+#endif
 
+#ifdef __AMX_BF16__
 void amx_bf16(int64_t rounds, const Buffers &) {
   namespace amx = llmts::amx;
   const amx::Configuration configuration;
@@ -131,27 +120,18 @@ void amx_bf16(int64_t rounds, const Buffers &) {
   }
 }
 
-bool may_use_amx() {
-  unsigned a, b, c, d;
-  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
-  return llmts::amx::permitted();
-}
-
-#endif  // __x86_64__
-
-using Word = uint64_t __attribute__((vector_size(64), may_alias));
+#endif
 
 void read_memory(int64_t rounds, const Buffers &buffers) {
-  const Word *words = reinterpret_cast<const Word *>(buffers.from);
-  const int64_t count = buffers.bytes / static_cast<int64_t>(sizeof(Word));
-  Word sums[4] = {};
+  const Words *words = reinterpret_cast<const Words *>(buffers.from);
+  const int64_t count = buffers.bytes / static_cast<int64_t>(sizeof(Words));
+  Words sums[4] = {};
   for (int64_t round = 0; round < rounds; ++round) {
     for (int64_t i = 0; i + 4 <= count; i += 4) {
       for (int k = 0; k < 4; ++k) sums[k] += words[i + k];
     }
   }
-  for (const Word &sum : sums) g_sink = static_cast<float>(sum[0]);
+  for (const Words &sum : sums) g_sink = static_cast<float>(sum[0]);
 }
 
 void write_memory(int64_t rounds, const Buffers &buffers) {
@@ -178,29 +158,26 @@ void copy_memory(int64_t rounds, const Buffers &buffers) {
 
 // As an optimizer does: reads and writes the same lines.
 void update_memory(int64_t rounds, const Buffers &buffers) {
-  Word *words = reinterpret_cast<Word *>(buffers.to);
-  const int64_t count = buffers.bytes / static_cast<int64_t>(sizeof(Word));
+  Words *words = reinterpret_cast<Words *>(buffers.to);
+  const int64_t count = buffers.bytes / static_cast<int64_t>(sizeof(Words));
   for (int64_t round = 0; round < rounds; ++round) {
     for (int64_t i = 0; i < count; ++i) words[i] += 1;
   }
 }
 
 std::vector<Kernel> kernels() {
-  Run fma = fma_portable, bf16 = nullptr, amx = nullptr, int8 = nullptr;
-  double lanes = 4;
-#ifdef __x86_64__
-  if (__builtin_cpu_supports("avx512f")) {
-    fma = fma_avx512;
-    lanes = 16;
-  } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    fma = fma_avx2;
-    lanes = 8;
-  }
-  if (__builtin_cpu_supports("avx512bf16")) bf16 = dot_bf16;
-  if (__builtin_cpu_supports("avx512vnni")) int8 = dot_int8;
-  if (may_use_amx()) amx = amx_bf16;
+  Run bf16 = nullptr, amx = nullptr, int8 = nullptr;
+#ifdef __AVX512BF16__
+  bf16 = dot_bf16;
 #endif
-  return {{"fma_fp32", fma, 2 * lanes * kSums, false},
+#ifdef __AMX_BF16__
+  if (llmts::amx::permitted()) amx = amx_bf16;
+#endif
+#ifdef __AVX512VNNI__
+  int8 = dot_int8;
+#endif
+  constexpr double kLanes = kVectorBytes / sizeof(float);
+  return {{"fma_fp32", fma_fp32, 2 * kLanes * kSums, false},
           {"dot_bf16", bf16, 2 * 32.0 * kSums, false},
           {"amx_bf16", amx, 4 * 2 * 16.0 * 16 * 32, false},
           {"dot_int8", int8, 2 * 64.0 * kSums, false},

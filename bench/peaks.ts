@@ -34,6 +34,7 @@ export async function measurePeaks(root: string, threads: number, milliseconds: 
   await run(Deno.env.get("CXX") ?? "c++", [
     "-std=c++17",
     "-O3",
+    Deno.build.arch === "x86_64" ? "-march=native" : "-mcpu=native",
     "-pthread",
     `-I${join(root, "kernels")}`,
     source,
@@ -65,12 +66,13 @@ const PRODUCTS = {
   int8: ["fma_fp32", "dot_bf16", "amx_bf16", "dot_int8"],
 } as const satisfies Record<Precision, readonly PeakName[]>;
 
-/** What bounds work in a precision: the fastest way to multiply in it, the fastest way to move bytes. */
+/** What bounds work in a precision: the fastest way to multiply in it, to read, to move bytes in and out. */
 export function limitsOf(peaks: Peaks, precision: Precision): Limits {
   const greatest = (names: readonly PeakName[]): number =>
     Math.max(...names.map((name) => best(peaks, name) ?? 0));
   return {
     flops: 1e9 * greatest(PRODUCTS[precision]),
-    bytes: 1e9 * greatest(["read", "write", "copy", "update"]),
+    read: 1e9 * greatest(["read"]),
+    moved: 1e9 * greatest(["read", "write", "copy", "update"]),
   };
 }

@@ -9,7 +9,7 @@ import { type Cost, costOf, type OpName } from "./costs.ts";
 
 /** All calls of an op with the same shapes in one repetition: a training step, a generated token. */
 export interface OpTimes extends Cost {
-  /** How many there are. `flops` and `bytes` are those of all of them. */
+  /** How many there are. `flops`, `read` and `written` are those of all of them. */
   readonly calls: number;
   /** Milliseconds of all of them, in each counted repetition. */
   readonly times: readonly number[];
@@ -34,13 +34,14 @@ export function recordOps(device: Device): Recorder {
         const result = op(...args);
         const milliseconds = performance.now() - start;
         const cost = costOf(name, args as Parameters<Ops[OpName]>);
-        const { calls, flops, bytes, milliseconds: before } = taken.get(cost.label) ??
-          { calls: 0, flops: 0, bytes: 0, milliseconds: 0 };
+        const { calls, flops, read, written, milliseconds: before } = taken.get(cost.label) ??
+          { calls: 0, flops: 0, read: 0, written: 0, milliseconds: 0 };
         taken.set(cost.label, {
           label: cost.label,
           calls: calls + 1,
           flops: flops + cost.flops,
-          bytes: bytes + cost.bytes,
+          read: read + cost.read,
+          written: written + cost.written,
           milliseconds: before + milliseconds,
         });
         return result;
@@ -60,11 +61,8 @@ export function recordOps(device: Device): Recorder {
 
 /** Repetitions side by side, in the order in which the ops were first called. */
 export function mergeTakes(takes: readonly ReturnType<Recorder["take"]>[]): OpTimes[] {
-  return [...takes[0]?.values() ?? []].map(({ label, calls, flops, bytes }) => ({
-    label,
-    calls,
-    flops,
-    bytes,
-    times: takes.map((take) => take.get(label)?.milliseconds ?? 0),
+  return [...takes[0]?.values() ?? []].map(({ milliseconds: _, ...op }) => ({
+    ...op,
+    times: takes.map((take) => take.get(op.label)?.milliseconds ?? 0),
   }));
 }

@@ -128,13 +128,17 @@ export function caseSection({ title, contestants }: CaseResult): string[] {
   return [`## ${title}`, "", ...table(head, rows), "", ...failures];
 }
 
+function giga(count: number): string {
+  return (count / 1e9).toFixed(0);
+}
+
 /** What each op of llmts took in a case, beside the least it could take. */
 export function opsSection(result: CaseResult, peaks: Peaks): string[] {
   const ops = measured(result, LLMTS)?.ops;
   if (ops === undefined) return [];
   const limits = limitsOf(peaks, result.precision);
   const rows = ops.map((op) => {
-    const { label, calls, flops, bytes, times } = op;
+    const { label, calls, flops, read, written, times } = op;
     const [milliseconds, least] = [median(times), floor(op, limits)];
     const rate = (count: number): string => count === 0 ? "" : (count / milliseconds / 1e6).toFixed(0);
     return [
@@ -142,7 +146,7 @@ export function opsSection(result: CaseResult, peaks: Peaks): string[] {
       String(calls),
       spread(times),
       rate(flops),
-      rate(bytes),
+      rate(read + written),
       rounded(least),
       `${(100 * least / milliseconds).toFixed(0)} %`,
     ];
@@ -155,10 +159,13 @@ export function opsSection(result: CaseResult, peaks: Peaks): string[] {
   return [
     `## Ops: ${result.title}`,
     "",
-    `Floor: operations at ${(limits.flops / 1e9).toFixed(0)} GFLOP/s or bytes at ${
-      (limits.bytes / 1e9).toFixed(1)
-    } GB/s, whichever takes`,
-    "longer, each tensor moved once. What is still in a cache can be faster than that.",
+    `Floor: operations at ${giga(limits.flops)} GFLOP/s, bytes read at ${
+      giga(limits.read)
+    } GB/s or bytes read and`,
+    `written at ${
+      giga(limits.moved)
+    } GB/s, whichever takes longest, each tensor moved once. What is still in a cache can`,
+    "be faster than that.",
     "",
     ...table(["Op", "Calls", "ms, all calls", "GFLOP/s", "GB/s", "Floor, ms", "Share of floor"], rows),
     "",

@@ -41,7 +41,8 @@ const Ops = z.array(z.object({
   label: z.string(),
   calls: z.int(),
   flops: z.number(),
-  bytes: z.number(),
+  read: z.number(),
+  written: z.number(),
   times: Times,
 }));
 
@@ -65,7 +66,7 @@ const Result = z.object({
 });
 
 const BenchResults = z.object({
-  format: z.literal(1),
+  format: z.literal(2),
   date: z.string(),
   command: z.string(),
   /** Names and values, in the order they are shown. */

@@ -16,24 +16,33 @@ Deno.test("costOf() counts a product and its gradients", () => {
   assertEquals(costOf("matmul", [out!, x!, weight!, bias!]), {
     label: "matmul N=6 C=8 OC=5",
     flops,
-    bytes: 4 * (30 + 48 + 40 + 5),
+    read: 4 * (48 + 40 + 5),
+    written: 4 * 30,
   });
   assertEquals(costOf("matmulGelu", [out!, out!, x!, weight!, null]), {
     label: "matmul + gelu N=6 C=8 OC=5",
     flops,
-    bytes: 4 * (2 * 30 + 48 + 40),
+    read: 4 * (48 + 40),
+    written: 4 * 2 * 30,
   });
   const dout = tensor("bf16", 6, 5);
   assertEquals(costOf("matmulDinput", [x!, dout, weight!]), {
     label: "dinput N=6 C=8 OC=5",
     flops,
-    bytes: 4 * (48 + 40) + 2 * 30,
+    read: 4 * 40 + 2 * 30,
+    written: 4 * 48,
   });
-  assertEquals(costOf("matmulDinput", [x!, dout, weight!, x!]).label, "dinput + dgelu N=6 C=8 OC=5");
+  assertEquals(costOf("matmulDinput", [x!, dout, weight!, x!]), {
+    label: "dinput + dgelu N=6 C=8 OC=5",
+    flops,
+    read: 4 * (40 + 48) + 2 * 30,
+    written: 4 * 48,
+  });
   assertEquals(costOf("matmulDweight", [weight!, dout, x!]), {
     label: "dweight N=6 C=8 OC=5",
     flops,
-    bytes: 4 * (40 + 48) + 2 * 30,
+    read: 4 * 48 + 2 * 30,
+    written: 4 * 40,
   });
 });
 
@@ -54,10 +63,9 @@ Deno.test("costOf() counts the filled part of a cache", () => {
   const [B, NH, maxT, HS, position] = [1, 2, 10, 4, 4];
   const cache = tensor("bf16", B, NH, maxT, HS);
   const [out, qkv] = [tensor("bf16", B, 1, 8), tensor("bf16", B, 1, 24)];
-  assertEquals(
-    costOf("attentionCached", [out, cache, cache, qkv, position]).bytes,
-    2 * (8 + 24) + 2 * 2 * (NH * 5 * HS),
-  );
+  const { read, written } = costOf("attentionCached", [out, cache, cache, qkv, position]);
+  const slot = 2 * 2 * NH * HS; // a key and a value
+  assertEquals([read, written], [2 * 24 + position * slot, 2 * 8 + slot]);
 });
 
 Deno.test("costOf() counts three products where the classifier goes backward", () => {
@@ -80,12 +88,16 @@ Deno.test("costOf() counts what AdamW reads and writes", () => {
     gradScale: 1,
     step: 1,
   };
+  const bytes = (params: Tensor, master: Tensor | null): [number, number] => {
+    const { read, written } = costOf("adamw", [params, master, fp32, fp32, fp32, segments, constants]);
+    return [read / n, written / n];
+  };
   // Reads parameter, gradient and two moments, writes parameter and moments.
-  assertEquals(costOf("adamw", [fp32, null, fp32, fp32, fp32, segments, constants]).bytes, 28 * n);
+  assertEquals(bytes(fp32, null), [16, 12]);
   // The same on the master copy, and writes the bf16 parameter too.
-  assertEquals(costOf("adamw", [bf16, fp32, fp32, fp32, fp32, segments, constants]).bytes, 30 * n);
+  assertEquals(bytes(bf16, fp32), [16, 14]);
   // Without one the bf16 parameter itself is read and written.
-  assertEquals(costOf("adamw", [bf16, null, fp32, fp32, fp32, segments, constants]).bytes, 24 * n);
+  assertEquals(bytes(bf16, null), [14, 10]);
 });
 
 Deno.test("costOf() counts of an embedding the rows that tokens name", () => {
@@ -95,16 +107,17 @@ Deno.test("costOf() counts of an embedding the rows that tokens name", () => {
     tensor("bf16", 100, 8),
     tensor("bf16", 50, 8),
   ];
-  assertEquals(
-    costOf("embedding", [out, tokens, wte, wpe, 100]).bytes,
-    4 * 48 + 4 * 6 + 2 * 48 + 2 * 24,
-  );
+  const { read, written } = costOf("embedding", [out, tokens, wte, wpe, 100]);
+  assertEquals([read, written], [4 * 6 + 2 * 48 + 2 * 24, 4 * 48]);
+  const backward = costOf("embeddingBackward", [wte, wpe, out, tokens, 100]);
+  assertEquals([backward.read, backward.written], [4 * 48 + 4 * 6 + 2 * 48, 2 * 50 * 8 + 2 * 48]);
 });
 
-Deno.test("floor() is the longer of arithmetic and memory, in milliseconds", () => {
-  const limits = { flops: 1e9, bytes: 1e8 };
-  assertEquals(floor({ flops: 5e6, bytes: 1e5 }, limits), 5);
-  assertEquals(floor({ flops: 5e6, bytes: 1e6 }, limits), 10);
+Deno.test("floor() is the longest of arithmetic, reading, and reading and writing, in milliseconds", () => {
+  const limits = { flops: 1e9, read: 1e8, moved: 2e8 };
+  assertEquals(floor({ flops: 5e6, read: 1e5, written: 0 }, limits), 5);
+  assertEquals(floor({ flops: 5e6, read: 1e6, written: 5e5 }, limits), 10);
+  assertEquals(floor({ flops: 5e6, read: 1e6, written: 2e6 }, limits), 15);
 });
 
 Deno.test("recordOps() times the calls of each op and shape, and computes as before", () => {

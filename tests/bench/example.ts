@@ -6,7 +6,7 @@
 import { EAGER, LLMTS, threadsName } from "../../bench/cases.ts";
 import type { BenchResults, CaseResult, Measured } from "../../bench/results.ts";
 
-/** Peaks of a machine: 1000 GFLOP/s in fp32, 2000 in bf16, 100 GB/s. */
+/** Peaks of a machine: 1000 GFLOP/s in fp32, 2000 in bf16, 80 GB/s read, 100 GB/s read and written. */
 export const PEAKS: BenchResults["peaks"] = {
   threads: 2,
   fma_fp32: { one: [500], all: [900, 1000] },
@@ -27,7 +27,7 @@ export function contestant(name: string, rounds: readonly number[][], gib = 1): 
 /** A run with these cases. */
 export function run(...cases: CaseResult[]): BenchResults {
   return {
-    format: 1,
+    format: 2,
     date: "2026-01-02",
     command: "deno task bench",
     machine: { Processor: "Some CPU", llmts: "abc1234" },
@@ -39,7 +39,7 @@ export function run(...cases: CaseResult[]): BenchResults {
 /** fp32 steps of llmts in 500 ms beside PyTorch's in 1000; all of llmts's is one op with a floor of 400. */
 export function fp32Steps(scale = 1): CaseResult {
   const times = [490, 500, 510].map((time) => time * scale);
-  const op = { label: "matmul N=1 C=2 OC=3", calls: 12, flops: 4e11, bytes: 1e9, times };
+  const op = { label: "matmul N=1 C=2 OC=3", calls: 12, flops: 4e11, read: 6e8, written: 4e8, times };
   return {
     id: "step-fp32-T64",
     title: "Steps",

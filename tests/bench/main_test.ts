@@ -53,7 +53,7 @@ Deno.test("readResults() reads what was written and refuses the rest", async () 
     assertThrows(() => readResults(join(folder, "none.json")), FileError, "can't be read");
     await Deno.writeTextFile(path, "{");
     assertThrows(() => readResults(path), FileError, "is no JSON");
-    await Deno.writeTextFile(path, JSON.stringify({ ...results, format: 2 }));
+    await Deno.writeTextFile(path, JSON.stringify({ ...results, format: 1 }));
     assertThrows(() => readResults(path), FileError, "is no result of deno task bench: format");
   });
 });

@@ -17,8 +17,8 @@ Deno.test("table() aligns columns and escapes bars", () => {
 });
 
 Deno.test("limitsOf() takes the best peak that a precision can use", () => {
-  assertEquals(limitsOf(PEAKS, "fp32"), { flops: 1e12, bytes: 1e11 });
-  assertEquals(limitsOf(PEAKS, "bf16"), { flops: 2e12, bytes: 1e11 });
+  assertEquals(limitsOf(PEAKS, "fp32"), { flops: 1e12, read: 8e10, moved: 1e11 });
+  assertEquals(limitsOf(PEAKS, "bf16"), { flops: 2e12, read: 8e10, moved: 1e11 });
   const tiles = { ...PEAKS, amx_bf16: { one: [3000], all: [6000] } };
   assertEquals(limitsOf(tiles, "bf16").flops, 6e12);
   assertEquals(limitsOf(tiles, "fp32").flops, 1e12);
@@ -28,7 +28,7 @@ Deno.test("mergePeaks() keeps the samples of both measurements", () => {
   const merged = mergePeaks(PEAKS, { ...PEAKS, read: { one: [55], all: [120] } });
   assertEquals(merged.read, { one: [50, 55], all: [80, 120] });
   assertEquals([merged.threads, merged.amx_bf16], [2, null]);
-  assertEquals(limitsOf(merged, "fp32").bytes, 1.2e11);
+  assertEquals(limitsOf(merged, "fp32"), { flops: 1e12, read: 1.2e11, moved: 1.2e11 });
 });
 
 Deno.test("goalRows() compares with the goals and names the bound", () => {
