@@ -13,12 +13,17 @@
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 using namespace llmts;
 
 namespace {
 
 constexpr int64_t kGrain = 16384;      // elements worth waking a thread for
 constexpr int64_t kNormChunk = 65536;  // gradients summed at a time: the order of the sums depends on nothing else
+constexpr int64_t kBlock = 1024;       // parameters that stay in the first-level cache
 
 double sum_of_squares(const float *grads, int64_t begin, int64_t end) {
   double sum = 0.0;
@@ -56,17 +61,40 @@ Bf16 rounded_stochastically(float value, uint64_t random) {
   return {static_cast<uint16_t>((bits + (random & 0xffff)) >> 16)};
 }
 
+// to (n) = from, n at most kBlock, past the caches where whole lines can be written: an ordinary store reads a line
+// first, which nobody needs. Others see it after fence(). Two threads take 8 % less time for AdamW.
+void narrow_past_caches(Bf16 *to, const float *from, int64_t n) {
+#ifdef __AVX512F__
+  constexpr int64_t kAtOnce = sizeof(__m512i) / sizeof(Bf16);
+  const int64_t misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) / sizeof(Bf16)) % kAtOnce;
+  const int64_t before = std::min(n, (kAtOnce - misaligned) % kAtOnce), whole = (n - before) / kAtOnce * kAtOnce;
+  alignas(__m512i) Bf16 narrow[kBlock];
+  convert(to, from, before);
+  convert(narrow, from + before, whole);
+  for (int64_t i = 0; i < whole; i += kAtOnce)
+    _mm512_stream_si512(reinterpret_cast<__m512i *>(to + before + i), *reinterpret_cast<const __m512i *>(narrow + i));
+  convert(to + before + whole, from + before + whole, n - before - whole);
+#else
+  convert(to, from, n);
+#endif
+}
+
+void fence() {
+#ifdef __AVX512F__
+  _mm_sfence();
+#endif
+}
+
 // As update(), for bf16 params: of `master` the elements, or, where it is null, of params themselves. key is that of
 // the random bits of this step.
 void update_bf16(Bf16 *params, float *master, const float *grads, float *m, float *v, const AdamWStep &s, float keep,
                  uint64_t key, int64_t begin, int64_t end) {
-  constexpr int64_t kBlock = 1024;  // stays in the first-level cache
   float wide[kBlock];
   for (int64_t first = begin; first < end; first += kBlock) {
     const int64_t count = std::min(kBlock, end - first);
     if (master != nullptr) {
       update(master, grads, m, v, s, keep, first, first + count);
-      convert(params + first, master + first, count);
+      narrow_past_caches(params + first, master + first, count);
       continue;
     }
     convert(wide, params + first, count);
@@ -74,6 +102,7 @@ void update_bf16(Bf16 *params, float *master, const float *grads, float *m, floa
     for (int64_t i = 0; i < count; ++i)
       params[first + i] = rounded_stochastically(wide[i], mixed(key + static_cast<uint64_t>(first + i)));
   }
+  fence();
 }
 
 }  // namespace
