@@ -8,7 +8,8 @@ import { format as formatTime } from "@std/fmt/duration";
 
 /** `497903616` bytes are `474.8 MiB`. */
 export function formatBytes(bytes: number): string {
-  return formatBinary(bytes, { binary: true, minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  const digits = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+  return formatBinary(bytes, { binary: true, locale: "en-US", ...digits }); // else the user's locale: 474,8
 }
 
 /** Milliseconds to the second: `1h 2m 5s`. */

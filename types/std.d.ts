@@ -69,7 +69,12 @@ declare module "@std/streams/text-line-stream" {
 declare module "@std/fmt/bytes" {
   export function format(
     bytes: number,
-    options?: { binary?: boolean; minimumFractionDigits?: number; maximumFractionDigits?: number },
+    options?: {
+      binary?: boolean;
+      locale?: string;
+      minimumFractionDigits?: number;
+      maximumFractionDigits?: number;
+    },
   ): string;
 }
 

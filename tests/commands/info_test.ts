@@ -31,3 +31,8 @@ Deno.test("llmts info says what is wrong with the library, prints the rest and e
   assertStringIncludes(json.library.error, "No kernel library was found");
   assertEquals(json.memory.gradients, 124_475_904 * 4);
 });
+
+Deno.test("llmts info prints numbers the same in every locale", async () => {
+  const { stdout } = await llmts(".", ["info"], { env: { LC_ALL: "de_DE.UTF-8" } });
+  assertMatch(stdout, /^parameters: +474\.8 MiB$/m);
+});
