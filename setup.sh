@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Installs what llmts needs and is not there yet, builds the kernels and the text assets, and makes ./llmts.
-# Safe to run again: what is there is left alone. Options: none. What the build prints goes to build/setup.log.
+# Installs what llmts needs; --help says more. What the build prints goes to build/setup.log.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly deno_version=2.9.6 # the oldest that will do; a newer 2.x is used as it is
 readonly log=build/setup.log
+
+readonly usage="usage: ./setup.sh [--help]"
 
 step() { printf '==> %s\n' "$*"; }
 
@@ -140,6 +141,23 @@ link_deno() {
   fail "Deno $deno_version is in \"$bin\", but the PATH leads to another deno or to none:" \
     "run export PATH=\"$bin:\$PATH\" and ./setup.sh again"
 }
+
+case $#:${1:-} in
+  0:) ;;
+  1:--help | 1:-h)
+    cat <<END
+$usage
+
+Installs what llmts needs and is not there yet (build tools, Deno), builds the kernels and the text assets, and
+makes ./llmts. Safe to run again: what is there is left alone.
+END
+    exit
+    ;;
+  *)
+    printf 'setup.sh: it takes no arguments, and was given: %s\n%s\n' "$*" "$usage" >&2
+    exit 2
+    ;;
+esac
 
 mkdir -p build
 : >"$log"

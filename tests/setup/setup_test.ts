@@ -46,7 +46,7 @@ Deno.test.afterAll(async () => {
 });
 
 /** Runs a copy of setup.sh, in a folder with a space in its name, with only the stand-ins and the base tools on the PATH. */
-async function setUp(tools: Tools, user = 1000): Promise<Run> {
+async function setUp(tools: Tools, user = 1000, args: readonly string[] = []): Promise<Run> {
   folders.push(await Deno.makeTempDir());
   const folder = join(folders.at(-1)!, "a clone");
   const bin = join(folder, "bin");
@@ -62,7 +62,7 @@ async function setUp(tools: Tools, user = 1000): Promise<Run> {
     await Deno.writeTextFile(join(bin, name), text, { mode: 0o755 });
   }
   const { code, stdout, stderr } = await new Deno.Command("bash", {
-    args: [join(folder, "setup.sh")],
+    args: [join(folder, "setup.sh"), ...args],
     env: { PATH: bin, HOME: folder },
     clearEnv: true,
     stdin: "null",
@@ -83,6 +83,21 @@ Deno.test({ name: "setup.sh builds at once where everything is there", ignore },
   assertStringIncludes(stdout, "==> built: libllmts_cpu.so");
   assertStringIncludes(stdout, "==> ready: ./llmts train");
 });
+
+Deno.test(
+  { name: "setup.sh does nothing where it is asked for help or for what it has not", ignore },
+  async () => {
+    const usage = "usage: ./setup.sh [--help]\n";
+    const help = await setUp(BUILD_TOOLS, 1000, ["--help"]);
+    assertEquals([help.code, help.stderr, help.calls], [0, "", [""]]);
+    assertStringIncludes(help.stdout, `${usage}\nInstalls what llmts needs`);
+    for (const args of [["--bogus"], ["--help", "more"], [""]]) {
+      const { code, stdout, stderr, calls } = await setUp(BUILD_TOOLS, 1000, args);
+      assertEquals([code, stdout, calls], [2, "", [""]]);
+      assertEquals(stderr, `setup.sh: it takes no arguments, and was given: ${args.join(" ")}\n${usage}`);
+    }
+  },
+);
 
 Deno.test({ name: "setup.sh installs the missing build tools with apt-get as root", ignore }, async () => {
   const tools = { "c++": "exit 1", cmake: "", deno: `${DENO("2.10.0")}\n${BUILD}`, "apt-get": "" };
