@@ -51,7 +51,7 @@ export const command = defineCommand({
   examples: [
     "llmts train --steps 500 --model d6",
     "llmts train --data book_train.bin --seq-len 256 --out book",
-    "llmts train --data 'data/*_train_*.bin' --shuffle --epochs 1 --total-batch-size 4096 --schedule cosine --warmup 50 \\\n" +
+    "llmts train --data 'data/*_train*.bin' --shuffle --epochs 1 --total-batch-size 4096 --schedule cosine --warmup 50 \\\n" +
     "    --checkpoint-every 100 --keep 3 --out long",
     "llmts train --resume --out long          # go on where that run stopped",
     "llmts train --model out --steps 100 --out more   # a new run from the newest weights in out",
