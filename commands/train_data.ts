@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FileError, LlmtsError } from "../src/errors.ts";
+import { FileError, LlmtsError, UsageError } from "../src/errors.ts";
 import { corpusPaths } from "../src/data/corpus.ts";
 import { TINY_SHAKESPEARE, writeTinyShakespeare } from "../src/data/tinyshakespeare.ts";
 import { assetPath } from "../src/io/assets.ts";
@@ -35,9 +35,11 @@ const DOWNLOAD_TIMEOUT_MS = 5000;
 
 /**
  * The files to use. Without `data`: tiny Shakespeare, which is downloaded if need be; without a network, the built-in
- * corpus. Without `valData`: what is beside the training data and named alike, with `val` for `train`.
+ * corpus. Without `valData`: what is beside the training data and named alike, with `val` for `train`; of several names
+ * some may have none, which the note says.
  *
  * @throws {FileError} a pattern stands for no file
+ * @throws {UsageError} a list has an empty name
  */
 export async function chooseData({ data, valData }: DataFlags): Promise<TrainingData> {
   if (data === undefined) {
@@ -45,34 +47,53 @@ export async function chooseData({ data, valData }: DataFlags): Promise<Training
     return valData === undefined ? chosen : { ...chosen, val: dataFiles(valData) };
   }
   const train = dataFiles(data);
-  if (valData !== undefined) {
-    const val = dataFiles(valData);
-    const missing = [...train, ...val].find((path) => !exists(path)); // is reported when it is opened
-    const common = missing === undefined ? commonFile(train, val) : undefined;
-    return { train, val, note: common && `validation uses training data: ${common}` };
-  }
-  const beside = typeof data === "string" ? valBeside(data) : [];
-  return {
-    train,
-    val: beside,
-    note: beside.length > 0
-      ? `validation data: ${beside.join(", ")}`
-      : "no validation: there is no --val-data",
-  };
+  const { files: val, note } = valData === undefined
+    ? valBeside(data)
+    : { files: dataFiles(valData), note: undefined };
+  const missing = [...train, ...val].find((path) => !exists(path)); // is reported when it is opened
+  const common = missing === undefined ? commonFile(train, val) : undefined;
+  const notes = [note, common && `validation uses training data: ${common}`].filter((text) =>
+    text !== undefined
+  );
+  return { train, val, note: notes.length > 0 ? notes.join("; ") : undefined };
 }
 
-/** The files that a flag's value stands for: a file, a pattern, or a list of them with commas between. */
+/**
+ * The files that a flag's value stands for: a file, a pattern, or a list of them with commas between.
+ *
+ * @throws {UsageError} a name is empty
+ */
 export function dataFiles(names: string | readonly string[]): string[] {
-  if (typeof names !== "string") return [...names];
-  return findShards(exists(names) ? [names] : names.split(","));
+  return typeof names === "string" ? findShards(listed(names)) : [...names];
 }
 
-/** The files by the name or pattern of training data with `val` for `train`, where there are any. */
-function valBeside(data: string): string[] {
-  const name = data.replace(/(.*)train(?=[^/\\]*$)/s, "$1val");
-  if (name === data) return [];
+/** The names in a flag's value; a file's name may have commas too. @throws {UsageError} one is empty */
+function listed(value: string): string[] {
+  if (exists(value)) return [value];
+  const names = value.split(",");
+  if (names.every((name) => name.trim() !== "")) return names;
+  throw new UsageError(`The list of files "${value}" has an empty name`, {
+    hint: "commas stand between names only",
+  });
+}
+
+/** What is beside training data by its names and patterns with `val` for `train`; a list of files has had its own. */
+function valBeside(data: string | readonly string[]): { files: readonly string[]; note: string } {
+  const names = typeof data === "string" ? listed(data) : [];
+  const found = names.map(filesBeside);
+  const files = findShards(found.flat());
+  if (files.length === 0) return { files, note: "no validation: there is no --val-data" };
+  const without = names.filter((_, i) => found[i]!.length === 0);
+  const none = without.length > 0 ? `; none beside ${without.join(", ")}` : "";
+  return { files, note: `validation data: ${files.join(", ")}${none}` };
+}
+
+/** The files by one name or pattern with `val` for `train`. */
+function filesBeside(name: string): string[] {
+  const other = name.replace(/(.*)train(?=[^/\\]*$)/s, "$1val");
+  if (other === name) return [];
   try {
-    return findShards([name]).filter(exists);
+    return findShards([other]).filter(exists);
   } catch (error) {
     if (error instanceof FileError) return [];
     throw error;

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { chooseData } from "../../commands/train_data.ts";
-import { FileError } from "../../src/errors.ts";
+import { FileError, UsageError } from "../../src/errors.ts";
 import { inFolder } from "../folder.ts";
 
 Deno.test("chooseData() finds the validation file that is named alike", async () => {
@@ -55,4 +55,43 @@ Deno.test("chooseData() takes patterns and lists of files, and a name with a com
     ]);
     await assertRejects(() => train(at("y_*.bin")), FileError, "no file matches this pattern");
   });
+});
+
+Deno.test("chooseData() looks beside each file of a list, and says which has no validation file", async () => {
+  await inFolder(async (folder) => {
+    const [a, b, c, d] = ["a_train.bin", "b_train_0.bin", "b_train_1.bin", "d.bin"].map((name) =>
+      join(folder, name)
+    );
+    const [aVal, bVal] = ["a_val.bin", "b_val_0.bin"].map((name) => join(folder, name));
+    for (const path of [a, b, c, d, aVal, bVal]) Deno.writeTextFileSync(path!, "");
+    const choose = (data: string): Promise<unknown> => chooseData({ data, valData: undefined });
+    assertEquals(await choose(`${join(folder, "b_train_*.bin")},${a}`), {
+      train: [a, b, c],
+      val: [aVal, bVal],
+      note: `validation data: ${aVal}, ${bVal}`,
+    });
+    assertEquals(await choose(`${a},${c},${d}`), {
+      train: [a, c, d],
+      val: [aVal],
+      note: `validation data: ${aVal}; none beside ${c}, ${d}`,
+    });
+    assertEquals(await choose(`${c},${d}`), {
+      train: [c, d],
+      val: [],
+      note: "no validation: there is no --val-data",
+    });
+    assertEquals(await choose(`${a},${aVal}`), {
+      train: [a, aVal],
+      val: [aVal],
+      note: `validation data: ${aVal}; none beside ${aVal}; validation uses training data: ${aVal}`,
+    });
+  });
+});
+
+Deno.test("chooseData() refuses a list with an empty name", async () => {
+  for (const data of ["", "a.bin,", ",a.bin", "a.bin, ,b.bin"]) {
+    const message = `The list of files "${data}" has an empty name`;
+    await assertRejects(() => chooseData({ data, valData: "a.bin" }), UsageError, message);
+    await assertRejects(() => chooseData({ data: "a.bin", valData: data }), UsageError, message);
+  }
 });
