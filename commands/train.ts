@@ -89,8 +89,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   const learningRate = settings.learningRate ?? LEARNING_RATE[isPreset(source) ? "scratch" : "checkpoint"];
   const effective: Settings = {
     ...settings,
-    data: data.train,
-    valData: data.val.length > 0 ? data.val : undefined,
+    ...data.names,
     model: settings.model ?? source,
     totalBatchSize: accumulation * B * T,
     learningRate,

@@ -4,9 +4,9 @@
  * @module
  */
 import { FileError, LlmtsError, UsageError } from "../src/errors.ts";
+import { BUILT_IN, BUILT_IN_TITLE, lastingName, tokenFile } from "../src/data/builtin.ts";
 import { corpusPaths } from "../src/data/corpus.ts";
 import { TINY_SHAKESPEARE, writeTinyShakespeare } from "../src/data/tinyshakespeare.ts";
-import { assetPath } from "../src/io/assets.ts";
 import { exists } from "../src/io/files.ts";
 import { commonFile, findShards } from "../src/io/shards.ts";
 import { gpt2Tokenizer } from "../src/io/tokenizer.ts";
@@ -18,6 +18,8 @@ export interface TrainingData {
   readonly val: readonly string[];
   /** One line on where they come from, where that isn't what the flags say. */
   readonly note: string | undefined;
+  /** The files by the names that a run keeps. */
+  readonly names: DataFlags;
 }
 
 /** What `--data` and `--val-data` say; a list, as a checkpoint has it, is of files. */
@@ -28,8 +30,6 @@ export interface DataFlags {
 
 /** Folder that tiny Shakespeare is looked for in, and downloaded to. */
 const DATA_FOLDER = "data";
-/** The built-in corpus, in the folder of assets. */
-const BUILT_IN = { train: "moby_dick_train.bin", val: "moby_dick_val.bin", title: "Moby Dick" };
 /** A first run shouldn't wait long for a network that isn't there. */
 const DOWNLOAD_TIMEOUT_MS = 5000;
 
@@ -41,17 +41,29 @@ const DOWNLOAD_TIMEOUT_MS = 5000;
  * @throws {FileError} a pattern stands for no file
  * @throws {UsageError} a list has an empty name
  */
-export async function chooseData({ data, valData }: DataFlags): Promise<TrainingData> {
+export async function chooseData(flags: DataFlags): Promise<TrainingData> {
+  const { train, val, note } = await chooseNames(flags);
+  return {
+    train: train.map(tokenFile),
+    val: val.map(tokenFile),
+    note,
+    names: { data: train, valData: val.length > 0 ? val : undefined },
+  };
+}
+
+/** The same by the names that a run keeps. */
+async function chooseNames({ data, valData }: DataFlags): Promise<Omit<TrainingData, "names">> {
   if (data === undefined) {
     const chosen = await defaultData();
-    return valData === undefined ? chosen : { ...chosen, val: dataFiles(valData) };
+    return valData === undefined ? chosen : { ...chosen, val: fileNames(valData) };
   }
-  const train = dataFiles(data);
+  const train = fileNames(data);
   const { files: val, note } = valData === undefined
     ? valBeside(data)
-    : { files: dataFiles(valData), note: undefined };
-  const missing = [...train, ...val].find((path) => !exists(path)); // is reported when it is opened
-  const common = missing === undefined ? commonFile(train, val) : undefined;
+    : { files: fileNames(valData), note: undefined };
+  const [trainFiles, valFiles] = [train.map(tokenFile), val.map(tokenFile)];
+  const missing = [...trainFiles, ...valFiles].find((path) => !exists(path)); // is reported when it is opened
+  const common = missing === undefined ? commonFile(trainFiles, valFiles) : undefined;
   const notes = [note, common && `validation uses training data: ${common}`].filter((text) =>
     text !== undefined
   );
@@ -59,12 +71,18 @@ export async function chooseData({ data, valData }: DataFlags): Promise<Training
 }
 
 /**
- * The files that a flag's value stands for: a file, a pattern, or a list of them with commas between.
+ * The files that a flag's value stands for: a file, a pattern, a name of the built-in corpus, or several with commas
+ * between.
  *
- * @throws {UsageError} a name is empty
+ * @throws {UsageError} a name is empty, or of nothing built in
  */
 export function dataFiles(names: string | readonly string[]): string[] {
-  return typeof names === "string" ? findShards(listed(names)) : [...names];
+  return fileNames(names).map(tokenFile);
+}
+
+/** The files that a flag's value stands for, by the names that a run keeps. */
+function fileNames(names: string | readonly string[]): string[] {
+  return (typeof names === "string" ? findShards(listed(names)) : names).map(lastingName);
 }
 
 /** The names in a flag's value; a file's name may have commas too. @throws {UsageError} one is empty */
@@ -93,14 +111,14 @@ function filesBeside(name: string): string[] {
   const other = name.replace(/(.*)train(?=[^/\\]*$)/s, "$1val");
   if (other === name) return [];
   try {
-    return findShards([other]).filter(exists);
+    return findShards([other]).map(lastingName).filter((path) => exists(tokenFile(path)));
   } catch (error) {
     if (error instanceof FileError) return [];
     throw error;
   }
 }
 
-async function defaultData(): Promise<TrainingData> {
+async function defaultData(): Promise<Omit<TrainingData, "names">> {
   for (const folder of [DATA_FOLDER, "."]) {
     const paths = corpusPaths(folder, TINY_SHAKESPEARE);
     if (exists(paths.train) && exists(paths.val)) {
@@ -117,10 +135,10 @@ async function defaultData(): Promise<TrainingData> {
   } catch (error) {
     if (!(error instanceof LlmtsError)) throw error;
     return {
-      train: [assetPath(BUILT_IN.train)],
-      val: [assetPath(BUILT_IN.val)],
+      train: [BUILT_IN.train],
+      val: [BUILT_IN.val],
       note:
-        `data: the built-in corpus, ${BUILT_IN.title}; tiny Shakespeare isn't here and can't be downloaded`,
+        `data: the built-in corpus, ${BUILT_IN_TITLE}; tiny Shakespeare isn't here and can't be downloaded`,
     };
   }
 }

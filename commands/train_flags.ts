@@ -4,6 +4,7 @@
  * @module
  */
 import { DEFAULT_RECOMPUTE, RECOMPUTE_LEVELS } from "../src/activations.ts";
+import { BUILT_IN } from "../src/data/builtin.ts";
 import { SCHEDULES } from "../src/schedule.ts";
 import { CONFIG_FLAG } from "./config_file.ts";
 import { ENGINE_FLAGS, OUTPUT_FOLDER } from "./engine.ts";
@@ -27,7 +28,8 @@ export const FLAGS = {
     value: "FILES",
     absent: "tiny Shakespeare, else the built-in corpus",
     description:
-      "tokens to train on (llmts data makes them): a file, a quoted pattern, or several with commas between",
+      "tokens to train on (llmts data makes them): a file, a quoted pattern, or several with commas between; " +
+      `${BUILT_IN.train} is built in`,
     group: "Data",
   },
   valData: {

@@ -1,17 +1,18 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { checkpointFiles, completeSteps } from "../../src/checkpoints.ts";
+import { assetPath } from "../../src/io/assets.ts";
 import { writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { readRunState } from "../../src/io/run_state.ts";
 import { TokenReader, writeTokenFile } from "../../src/io/tokens.ts";
 import { loadModel } from "../../src/load.ts";
-import { llmts, type Result } from "./run.ts";
+import { llmts, type Result, type RunOptions } from "./run.ts";
 import { inSmallFolder, losses, SILENT, SMALL, SMALL_RUN } from "./small_model.ts";
 
 /** Runs to the end, which must be a good one. */
-async function runs(folder: string, args: readonly string[]): Promise<Result> {
-  const result = await llmts(folder, args);
+async function runs(folder: string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
+  const result = await llmts(folder, args, options);
   assertEquals([result.code, result.stderr], [0, ""], args.join(" "));
   return result;
 }
@@ -244,3 +245,38 @@ for (
     });
   });
 }
+
+Deno.test("llmts train goes on with the built-in corpus when the program has moved, bit for bit", async () => {
+  await inSmallFolder(async (folder) => {
+    const home = (name: string): RunOptions => ({
+      env: { LLMTS_HOME: join(folder, name) },
+      permissions: ["-A", "--deny-net"],
+    });
+    Deno.mkdirSync(join(folder, "old"));
+    Deno.symlinkSync(dirname(assetPath("moby_dick_train.bin")), join(folder, "old", "assets"));
+    const args = ["train", "--model", "small.bin", "--threads", "1", "--seq-len", "16", "--shuffle"];
+    await runs(folder, [...args, "--steps", "4", "--out", "whole"], home("old"));
+    await runs(folder, [...args, "--steps", "2"], home("old"));
+    await runs(folder, [...args, "--steps", "2", "--out", "before"], home("old"));
+    const out = (name: string): string => join(folder, name);
+    const config = JSON.parse(Deno.readTextFileSync(join(out("out"), "run.json")));
+    assertEquals([config.data, config["val-data"]], [
+      "built-in:moby_dick_train.bin",
+      "built-in:moby_dick_val.bin",
+    ]);
+
+    // Runs of earlier versions have the path that the files had then.
+    for (const name of ["run.json", "run_00000002.json"]) {
+      const path = join(out("before"), name);
+      const text = Deno.readTextFileSync(path);
+      Deno.writeTextFileSync(path, text.replaceAll("built-in:", `${out("old")}/assets/`));
+    }
+    Deno.renameSync(out("old"), out("new"));
+    for (const name of ["out", "before"]) {
+      await runs(folder, ["train", "--resume", "--steps", "4", "--out", name], home("new"));
+      assertEquals(bits(out(name), 4), bits(out("whole"), 4), name);
+      await runs(folder, ["train", "--config", `${name}/run.json`, "--out", `${name} again`], home("new"));
+      assertEquals(bits(out(`${name} again`), 4), bits(out("whole"), 4), name);
+    }
+  });
+});
