@@ -15,6 +15,7 @@ import { checkMemory, memoryPlan } from "../src/memory.ts";
 import type { Model } from "../src/model.ts";
 import { parameterCount } from "../src/parameters.ts";
 import { defineCommand } from "./command.ts";
+import { TRAINED_HINT } from "./engine.ts";
 import { print } from "./output.ts";
 
 /** See the module. */
@@ -70,7 +71,7 @@ export const command = defineCommand({
           `a file or folder of that name is given as ./${from}; llmts download fetches the released models`,
       });
     }
-    const source = findModel(from);
+    const source = findModel(from, TRAINED_HINT);
     if (!force) requireFree(to);
     const { config, stored } = modelHeader(source);
     const memory = memoryPlan(config, { B: 1, T: 1, training: false });

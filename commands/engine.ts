@@ -81,6 +81,9 @@ export function activationPrecision(
   return precision === "int8" ? "bf16" : precision;
 }
 
+/** How to come by a trained model. */
+export const TRAINED_HINT = "llmts train makes a model, llmts download fetches the released ones";
+
 /** What `--model` names, which has to be trained. @throws {UsageError} it names a preset */
 export function trainedModel(name: string): string {
   if (isPreset(name)) {
@@ -88,7 +91,7 @@ export function trainedModel(name: string): string {
       hint: `llmts train --model ${name} trains one; a file or folder of that name is given as ./${name}`,
     });
   }
-  return findModel(name);
+  return findModel(name, TRAINED_HINT);
 }
 
 /**

@@ -5,9 +5,8 @@
  */
 import type { Device } from "../ffi/device.ts";
 import { type GPT2Config, isPreset } from "../src/config.ts";
-import { FileError, UsageError } from "../src/errors.ts";
+import { UsageError } from "../src/errors.ts";
 import { type DebugState, openDebugState } from "../src/io/debug_state.ts";
-import { exists } from "../src/io/files.ts";
 import { findModel, loadModel, modelHeader } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import type { Precision } from "../src/model.ts";
@@ -101,8 +100,7 @@ function findSource(model: string): string {
       hint: `a file or folder of that name is given as ./${model}`,
     });
   }
-  if (!exists(model)) throw new FileError(model, "no such file or folder, expected a model", { hint: HINT });
-  return findModel(model);
+  return findModel(model, HINT);
 }
 
 /** The name that llm.c and dev/reference/gpt2.py give the debug state of a model, in either precision. */

@@ -37,12 +37,12 @@ const EXPECTED =
  * What a user's name for a model means: a preset, a file, a folder in Hugging Face's format, or another folder, of which
  * the newest checkpoint is taken.
  *
+ * @param hint for the error if it names nothing
  * @returns the source to give to {@linkcode modelConfig} and {@linkcode loadModel}
  * @throws {FileError} there is none, or a folder has both kinds
  */
-export function findModel(name: string): string {
+export function findModel(name: string, hint = `presets: ${PRESETS.join(" ")}`): string {
   if (isPreset(name)) return name;
-  const hint = `presets: ${PRESETS.join(" ")}`;
   if (!exists(name)) throw new FileError(name, `no such file or folder, expected ${EXPECTED}`, { hint });
   if (!isFolder(name)) return name;
   const checkpoint = newestCheckpoint(name);

@@ -77,11 +77,11 @@ export async function writeCorpus(
     });
     const valTokens = Math.floor(total * share);
     const trainTokens = total - valTokens;
+    if (total === 0) throw new LlmtsError(`There is no text to make "${paths.train}" of`);
     if (valTokens < 2 || trainTokens < 2) {
       throw new LlmtsError(
-        total === 0
-          ? `There is no text to make "${paths.train}" of`
-          : `The text is too short: of its ${total} tokens ${trainTokens} would be for training, ${valTokens} for validation`,
+        `The text is too short: of its ${total} tokens ${trainTokens} would be for training, ${valTokens} for validation`,
+        { hint: `give more text, or a ${valTokens < trainTokens ? "larger" : "smaller"} --val-share` },
       );
     }
     using reader = new TokenReader(spool, tokenizer.V);

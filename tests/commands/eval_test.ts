@@ -49,7 +49,7 @@ Deno.test("llmts eval refuses what it can't evaluate with one line", async () =>
     for (
       const [args, code, message] of [
         [["--model", "d4"], 2, /is a preset/],
-        [["--model", "none"], 1, /no such file/],
+        [["--model", "none"], 1, /no such file.*\nhint: llmts train makes a model/],
         [["--model", "small.bin", "--seq-len", "33"], 2, /has 32 positions/],
         [["--model", "small.bin", "--data", "small.bin"], 1, /small\.bin/],
       ] as const

@@ -135,7 +135,7 @@ Deno.test("llmts sample refuses what can't work", async () => {
     const cases: [args: string[], code: number, message: string][] = [
       [[], 1, 'There is no checkpoint in the folder "out"'],
       [["--model", "small.bin"], 1, "a vocabulary of 65 tokens"],
-      [["--model", "absent.bin"], 1, '"absent.bin"'],
+      [["--model", "absent.bin"], 1, "hint: llmts train makes a model, llmts download fetches the released ones"],
       [["--temperature", "-1"], 2, "--temperature"],
       [["--temperature", "NaN"], 2, "--temperature"],
       [["--top-p", "1.5"], 2, "--top-p"],

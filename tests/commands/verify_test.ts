@@ -119,7 +119,8 @@ Deno.test("llmts verify says so where the model's file is rounded to bf16", asyn
 Deno.test("llmts verify names files that don't fit, in one line and before anything else", async (t) => {
   const HINT = "\nhint: dev/reference/gpt2.py, in llmts' sources, writes a model and its debug state\n";
   const cases: [args: string[], code: number, stderr: string][] = [
-    [[], 1, `"gpt2_124M.bin": no such file or folder, expected a model${HINT}`],
+    [[], 1, `safetensors file, or a folder${HINT}`],
+    [[], 1, '"gpt2_124M.bin": no such file or folder, expected a model'],
     [["--model", "gpt2"], 2, '--model "gpt2" is a preset, which has no weights to verify'],
     [["--model", "odd.bin", "--state", "absent.bin"], 1, `"absent.bin": cannot be opened: no such file`],
     [

@@ -76,11 +76,14 @@ Deno.test("writeCorpus() refuses too little text and leaves no file", async () =
       writeCorpus(documents, { folder, name: "none", tokenizer, share });
     await assertRejects(() => write([], 0.5), LlmtsError, "There is no text to make");
     await assertRejects(() => write([[""], []], 0.5), LlmtsError, "There is no text to make");
-    await assertRejects(
+    const short = await assertRejects(
       () => write([["a b"]], 0.5),
       LlmtsError,
       "The text is too short: of its 3 tokens 2 would be for training, 1 for validation",
     );
+    assertEquals(short.hint, "give more text, or a larger --val-share");
+    const long = await assertRejects(() => write([["a b c"]], 0.9), LlmtsError);
+    assertEquals(long.hint, "give more text, or a smaller --val-share");
     assertEquals([...Deno.readDirSync(folder)], []);
     await write([["a b c"]], 0.5);
   });
