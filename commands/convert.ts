@@ -6,9 +6,9 @@
 import { dirname } from "@std/path";
 import { openDevice } from "../ffi/device.ts";
 import { isPreset } from "../src/config.ts";
-import { LlmtsError, UsageError } from "../src/errors.ts";
+import { UsageError } from "../src/errors.ts";
 import { type StoredPrecision, writeCheckpoint } from "../src/io/checkpoint.ts";
-import { exists, isFolder, makeFolder } from "../src/io/files.ts";
+import { makeFolder } from "../src/io/files.ts";
 import { writeHuggingFaceFile, writeHuggingFaceFolder } from "../src/io/hugging_face.ts";
 import { findModel, loadModel, modelHeader } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
@@ -17,6 +17,7 @@ import { parameterCount } from "../src/parameters.ts";
 import { defineCommand } from "./command.ts";
 import { TRAINED_HINT } from "./engine.ts";
 import { print } from "./output.ts";
+import { requireFree } from "./require_free.ts";
 
 /** See the module. */
 export const command = defineCommand({
@@ -101,11 +102,4 @@ function inFolder(write: typeof writeCheckpoint): typeof writeCheckpoint {
     await makeFolder(dirname(path));
     await write(path, model, stored);
   };
-}
-
-/** @throws {LlmtsError} something is there that would be written over */
-function requireFree(path: string): void {
-  const empty = isFolder(path) && [...Deno.readDirSync(path)].length === 0;
-  if (!exists(path) || empty) return;
-  throw new LlmtsError(`"${path}" is there already`, { hint: "--force writes over it" });
 }

@@ -4,16 +4,26 @@
  * @module
  */
 import { basename, extname } from "@std/path";
-import { type Corpus, fileDocuments, VALIDATION_SHARE, writeCorpus } from "../src/data/corpus.ts";
-import { writeTinyShakespeare } from "../src/data/tinyshakespeare.ts";
+import {
+  type Corpus,
+  type CorpusPaths,
+  corpusPaths,
+  fileDocuments,
+  VALIDATION_SHARE,
+  writeCorpus,
+} from "../src/data/corpus.ts";
+import { TINY_SHAKESPEARE, writeTinyShakespeare } from "../src/data/tinyshakespeare.ts";
 import { UsageError } from "../src/errors.ts";
+import { exists } from "../src/io/files.ts";
 import { gpt2Tokenizer } from "../src/io/tokenizer.ts";
+import { TokenReader } from "../src/io/tokens.ts";
 import { defineCommand } from "./command.ts";
 import { notice, print } from "./output.ts";
+import { requireFree } from "./require_free.ts";
 
-/** The data sets that go by a name. */
-const DATA_SETS: ReadonlyMap<string, typeof writeTinyShakespeare> = new Map([
-  ["tinyshakespeare", writeTinyShakespeare],
+/** The data sets that go by a name: what their files are called, and what writes them. */
+const DATA_SETS = new Map([
+  ["tinyshakespeare", { name: TINY_SHAKESPEARE, write: writeTinyShakespeare }],
 ]);
 const DATA_SET_NAMES = [...DATA_SETS.keys()].join(", ");
 
@@ -31,6 +41,11 @@ export const command = defineCommand({
       value: "DIR",
       default: "data",
       description: "folder for the token files",
+      group: "Output",
+    },
+    force: {
+      type: "boolean",
+      description: "write over token files that are there",
       group: "Output",
     },
     input: {
@@ -59,6 +74,7 @@ export const command = defineCommand({
   },
   details: [
     "Encodes text with GPT-2's tokenizer into two token files, one for training and one for validation.",
+    "Token files that are there stay, unless --force is given; a data set that is there isn't downloaded again.",
     "Each text file is one document, preceded by the end-of-text token; files without text are left out. All of a " +
     'file is ordinary text, "<|endoftext|>" in it too, and its line ends stay as they are.',
   ],
@@ -80,6 +96,7 @@ export const command = defineCommand({
 
 interface Values {
   readonly out: string;
+  readonly force: boolean;
   readonly input: string | undefined;
   readonly name: string | undefined;
   readonly valShare: number | undefined;
@@ -101,9 +118,19 @@ async function writeDataSet(
     ? "--val-share"
     : undefined;
   if (flag !== undefined) throw new UsageError(`${flag} is for text files, "${dataSet}" is a data set`);
-  if (values.input === undefined) notice(`downloading ${dataSet}`);
-  const write = DATA_SETS.get(dataSet)!;
-  return await write({ folder: values.out, input: values.input, tokenizer: await gpt2Tokenizer() });
+  const { out: folder, input, force } = values;
+  const { name, write } = DATA_SETS.get(dataSet)!;
+  const tokenizer = await gpt2Tokenizer();
+  const paths = corpusPaths(folder, name);
+  if (input === undefined && !force && exists(paths.train) && exists(paths.val)) {
+    notice(`${dataSet} is there already, --force downloads it again`);
+    using train = new TokenReader(paths.train, tokenizer.V);
+    using val = new TokenReader(paths.val, tokenizer.V);
+    return { ...paths, trainTokens: train.length, valTokens: val.length };
+  }
+  if (!force) requireFreeFiles(paths);
+  if (input === undefined) notice(`downloading ${dataSet}`);
+  return await write({ folder, input, tokenizer });
 }
 
 async function writeTextFiles(values: Values, paths: readonly string[]): Promise<Corpus> {
@@ -118,12 +145,19 @@ async function writeTextFiles(values: Values, paths: readonly string[]): Promise
       hint: "--out gives the folder",
     });
   }
+  if (!values.force) requireFreeFiles(corpusPaths(values.out, name));
   return await writeCorpus(fileDocuments(paths, hint), {
     folder: values.out,
     name,
     tokenizer: await gpt2Tokenizer(),
     share: values.valShare ?? VALIDATION_SHARE,
   });
+}
+
+/** @throws {LlmtsError} one of the token files is there */
+function requireFreeFiles({ train, val }: CorpusPaths): void {
+  requireFree(train);
+  requireFree(val);
 }
 
 function count(tokens: number): string {

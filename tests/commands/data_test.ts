@@ -1,10 +1,10 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { tokenizeTinyShakespeare } from "../../src/data/tinyshakespeare.ts";
 import { gpt2Tokenizer } from "../../src/io/tokenizer.ts";
 import { TokenReader } from "../../src/io/tokens.ts";
 import { inFolder } from "../folder.ts";
-import { llmts } from "./run.ts";
+import { llmts, type Result } from "./run.ts";
 
 const tokenizer = await gpt2Tokenizer();
 
@@ -68,6 +68,53 @@ Deno.test("llmts data tinyshakespeare takes the text from --input", async () => 
       assertEquals(lengthOf(join(out, "tiny_shakespeare_train.bin")), train.length);
       assertEquals(lengthOf(join(out, "tiny_shakespeare_val.bin")), val.length);
     }
+  });
+});
+
+Deno.test("llmts data writes over token files only with --force", async () => {
+  await inFolder(async (folder) => {
+    const [train, val] = ["book_train.bin", "book_val.bin"].map((name) => join("data", name)) as [
+      string,
+      string,
+    ];
+    const content = (path: string): Uint8Array => Deno.readFileSync(join(folder, path));
+    const write = (): Promise<Result> => llmts(folder, ["data", "book.txt"]);
+    Deno.writeTextFileSync(join(folder, "book.txt"), "Call me Ishmael. ".repeat(50));
+    assertEquals((await write()).code, 0);
+    const before = [content(train), content(val)];
+
+    Deno.writeTextFileSync(join(folder, "book.txt"), "It was a dark night. ".repeat(50));
+    const refused = (path: string): Result => ({
+      code: 1,
+      stdout: "",
+      stderr: `llmts: "${path}" is there already\nhint: --force writes over it\n`,
+    });
+    assertEquals(await write(), refused(train));
+    assertEquals([content(train), content(val)], before);
+    Deno.removeSync(join(folder, train));
+    assertEquals(await write(), refused(val));
+    assertEquals((await llmts(folder, ["data", "book.txt", "--force"])).code, 0);
+    assertNotEquals(content(val), before[1]);
+  });
+});
+
+Deno.test("llmts data takes a data set that is there for done, without a network", async () => {
+  await inFolder(async (folder) => {
+    Deno.writeTextFileSync(join(folder, "input.txt"), "First Citizen:\nSpeak, speak.\n\n".repeat(6000));
+    const args = ["data", "tinyshakespeare"];
+    const made = await llmts(folder, [...args, "--input", "input.txt"]);
+    assertEquals(made.code, 0);
+    const options = { permissions: ["-A", "--deny-net"] };
+    const notice = "tinyshakespeare is there already, --force downloads it again\n";
+    assertEquals(await llmts(folder, args, options), { ...made, stderr: notice });
+    const again = await llmts(folder, [...args, "--input", "input.txt"]);
+    assertEquals([again.code, again.stdout], [1, ""]);
+    assertStringIncludes(again.stderr, 'tiny_shakespeare_train.bin" is there already\nhint: --force');
+    assertEquals(await llmts(folder, [...args, "--input", "input.txt", "--force"]), made);
+    assertStringIncludes(
+      (await llmts(folder, [...args, "--force"], options)).stderr,
+      "downloading tinyshakespeare",
+    );
   });
 });
 
