@@ -18,6 +18,7 @@ import { exists } from "../src/io/files.ts";
 import { gpt2Tokenizer } from "../src/io/tokenizer.ts";
 import { TokenReader } from "../src/io/tokens.ts";
 import { defineCommand } from "./command.ts";
+import { catchInterrupt, yieldToListeners } from "./interrupt.ts";
 import { notice, print } from "./output.ts";
 import { requireFree } from "./require_free.ts";
 
@@ -88,6 +89,10 @@ export const command = defineCommand({
     const corpus = dataSet === undefined
       ? await writeTextFiles(values, positionals)
       : await writeDataSet(dataSet, values, positionals);
+    if (corpus === undefined) {
+      notice("interrupted: no token file is written");
+      return 130;
+    }
     print(`${count(corpus.trainTokens)} tokens for training in ${corpus.train}\n`);
     print(`${count(corpus.valTokens)} tokens for validation in ${corpus.val}\n`);
     return 0;
@@ -133,7 +138,8 @@ async function writeDataSet(
   return await write({ folder, input, tokenizer });
 }
 
-async function writeTextFiles(values: Values, paths: readonly string[]): Promise<Corpus> {
+/** Undefined when interrupted. */
+async function writeTextFiles(values: Values, paths: readonly string[]): Promise<Corpus | undefined> {
   const hint = `data sets: ${DATA_SET_NAMES}`;
   if (values.input !== undefined) {
     throw new UsageError(`--input is for a data set, "${paths[0]}" is none`, { hint });
@@ -146,12 +152,23 @@ async function writeTextFiles(values: Values, paths: readonly string[]): Promise
     });
   }
   if (!values.force) requireFreeFiles(corpusPaths(values.out, name));
-  return await writeCorpus(fileDocuments(paths, hint), {
-    folder: values.out,
-    name,
-    tokenizer: await gpt2Tokenizer(),
-    share: values.valShare ?? VALIDATION_SHARE,
-  });
+  const stop = new AbortController();
+  await using _interrupt = await catchInterrupt(() => stop.abort());
+  try {
+    return await writeCorpus(fileDocuments(paths, hint), {
+      folder: values.out,
+      name,
+      tokenizer: await gpt2Tokenizer(),
+      share: values.valShare ?? VALIDATION_SHARE,
+      async pause(): Promise<void> {
+        await yieldToListeners();
+        stop.signal.throwIfAborted();
+      },
+    });
+  } catch (error) {
+    if (error === stop.signal.reason) return undefined;
+    throw error;
+  }
 }
 
 /** @throws {LlmtsError} one of the token files is there */

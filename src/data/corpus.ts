@@ -44,27 +44,30 @@ export interface Corpus extends CorpusPaths {
 export type Document = Iterable<string>;
 
 /**
- * Tokenises documents into `NAME_train.bin` and `NAME_val.bin`.
+ * Tokenises documents into `NAME_train.bin` and `NAME_val.bin`: both, or where it fails neither.
  *
+ * @param pause is called after each piece of text and of the larger copy; what it throws ends the writing
  * @param share of the tokens for validation, above 0 and below 1
  * @throws {LlmtsError} there is too little text for either file to hold a token and the one that follows it
  * @throws {FileError} a document cannot be read or a file cannot be written
  */
 export async function writeCorpus(
   documents: Iterable<Document>,
-  { folder, name, tokenizer, share = VALIDATION_SHARE }: {
+  { folder, name, tokenizer, share = VALIDATION_SHARE, pause = () => {} }: {
     folder: string;
     name: string;
     tokenizer: Tokenizer;
     share?: number;
+    pause?: () => void | Promise<void>;
   },
 ): Promise<Corpus> {
   const paths = corpusPaths(folder, name);
   await makeFolder(folder);
+  await removeLeftovers(folder, name);
   // How many tokens there are, and with it where validation starts, is known only at the end.
   const spool = temporaryPath(join(folder, name));
   try {
-    const total = await writeTokenFile(spool, tokenizer.V, (write) => {
+    const total = await writeTokenFile(spool, tokenizer.V, async (write) => {
       for (const document of documents) {
         let empty = true;
         for (const piece of cutBetweenPreTokens(document)) {
@@ -72,6 +75,7 @@ export async function writeCorpus(
           if (empty) write([tokenizer.eot]);
           write(tokenizer.encode(piece));
           empty = false;
+          await pause();
         }
       }
     });
@@ -85,27 +89,38 @@ export async function writeCorpus(
       );
     }
     using reader = new TokenReader(spool, tokenizer.V);
-    await copyTokens(reader, 0, trainTokens, paths.train, tokenizer.V);
-    await copyTokens(reader, trainTokens, total, paths.val, tokenizer.V);
+    await copyTokens(reader, [0, trainTokens], paths.train, tokenizer.V, pause);
+    await copyTokens(reader, [trainTokens, total], paths.val, tokenizer.V, () => {}); // not one without the other
     return { ...paths, trainTokens, valTokens };
   } finally {
     await Deno.remove(spool).catch(() => {}); // it may not have come to be
   }
 }
 
+/** Clears away the temporary files of a run that was killed. */
+async function removeLeftovers(folder: string, name: string): Promise<void> {
+  // All tokens have one, and while they are written a temporary file of that.
+  const [id, text] = ["\\.[0-9a-f]{8}\\.tmp", RegExp.escape(name)];
+  const temporary = new RegExp(`^\\.(${text}|\\.${text}${id}|${text}_(train|val)\\.bin)${id}$`);
+  for await (const { name: file, isFile } of Deno.readDir(folder)) {
+    if (isFile && temporary.test(file)) await Deno.remove(join(folder, file));
+  }
+}
+
 async function copyTokens(
   reader: TokenReader,
-  from: number,
-  to: number,
+  [from, to]: readonly [number, number],
   path: string,
   V: number,
+  pause: () => void | Promise<void>,
 ): Promise<void> {
-  await writeTokenFile(path, V, (write) => {
+  await writeTokenFile(path, V, async (write) => {
     const ids = new Int32Array(CHUNK);
     for (let position = from; position < to; position += CHUNK) {
       const part = ids.subarray(0, Math.min(CHUNK, to - position));
       reader.read(position, part);
       write(part);
+      await pause();
     }
   });
 }

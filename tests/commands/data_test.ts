@@ -2,9 +2,10 @@ import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert
 import { join } from "@std/path";
 import { tokenizeTinyShakespeare } from "../../src/data/tinyshakespeare.ts";
 import { gpt2Tokenizer } from "../../src/io/tokenizer.ts";
+import { exists } from "../../src/io/files.ts";
 import { TokenReader } from "../../src/io/tokens.ts";
 import { inFolder } from "../folder.ts";
-import { llmts, type Result } from "./run.ts";
+import { llmts, type Result, start } from "./run.ts";
 
 const tokenizer = await gpt2Tokenizer();
 
@@ -97,6 +98,27 @@ Deno.test("llmts data writes over token files only with --force", async () => {
     assertNotEquals(content(val), before[1]);
   });
 });
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  const ignore = Deno.build.os === "windows";
+  Deno.test({ name: `llmts data leaves no file at ${signal}`, ignore }, async () => {
+    await inFolder(async (folder) => {
+      const text = "Call me Ishmael, it was a dark night. ".repeat(30_000);
+      const names = Array.from({ length: 40 }, (_, i) => `${i}.txt`); // some seconds' work
+      for (const name of names) Deno.writeTextFileSync(join(folder, name), text);
+      const child = start(folder, ["data", ...names]);
+      const data = join(folder, "data");
+      while (!(exists(data) && files(data).length > 0)) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      child.kill(signal);
+      const { code, stdout, stderr } = await child.output();
+      const words = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+      assertEquals([code, ...words], [130, "", "interrupted: no token file is written\n"]);
+      assertEquals(files(data), []);
+    });
+  });
+}
 
 Deno.test("llmts data takes a data set that is there for done, without a network", async () => {
   await inFolder(async (folder) => {

@@ -89,6 +89,42 @@ Deno.test("writeCorpus() refuses too little text and leaves no file", async () =
   });
 });
 
+Deno.test("writeCorpus() clears away what a killed run of the same name left, and nothing else", async () => {
+  await inFolder(async (folder) => {
+    const left = [".a.b.0123abcd.tmp", "..a.b.0123abcd.tmp.4567cdef.tmp", ".a.b_train.bin.0123abcd.tmp"];
+    const others = [
+      ".a-b.0123abcd.tmp",
+      ".a.b.txt.0123abcd.tmp",
+      ".c_val.bin.0123abcd.tmp",
+      "a.b.0123abcd.tmp",
+    ];
+    for (const name of [...left, ...others]) Deno.writeTextFileSync(join(folder, name), "");
+    await writeCorpus([["a b c"]], { folder, name: "a.b", tokenizer, share: 0.5 });
+    assertEquals(
+      [...Deno.readDirSync(folder)].map(({ name }) => name).sort(),
+      [...others, "a.b_train.bin", "a.b_val.bin"].sort(),
+    );
+  });
+});
+
+Deno.test("writeCorpus() leaves nothing where a pause ends it", async () => {
+  await inFolder(async (folder) => {
+    const documents = ["a b c d", "e f g h"].map((text) => [text]);
+    for (let last = 1; last <= 3; last++) { // after each document, and after the training tokens
+      let pauses = 0;
+      const pause = (): void => {
+        if (++pauses === last) throw new Error("enough");
+      };
+      await assertRejects(
+        () => writeCorpus(documents, { folder, name: "none", tokenizer, share: 0.5, pause }),
+        Error,
+        "enough",
+      );
+      assertEquals([...Deno.readDirSync(folder)], []);
+    }
+  });
+});
+
 Deno.test("writeCorpus() names the file that cannot be read and leaves what was there", async () => {
   await inFolder(async (folder) => {
     const good = join(folder, "good.txt");
