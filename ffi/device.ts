@@ -11,6 +11,7 @@ import {
   findCudaLibrary,
   type Library,
   loadLibrary,
+  namedLibrary,
 } from "./library.ts";
 import { type Memory, MEMORY_HINT } from "./memory.ts";
 import { createOps, type Ops } from "./ops.ts";
@@ -89,8 +90,9 @@ export function openDevice({ tf32 = false, ...options }: DeviceOptions = {}): De
 function open({ device = "auto", library, threads }: DeviceOptions): Device {
   if (device === "cuda") return openCuda(openCpu(undefined, threads), library);
   const cpu = openCpu(library, threads);
-  const named = library ?? Deno.env.get("LLMTS_LIBRARY_PATH");
-  if (device === "cpu" || named !== undefined || findCudaLibrary().file === undefined) return cpu;
+  if (device === "cpu" || namedLibrary(library) !== undefined || findCudaLibrary().file === undefined) {
+    return cpu;
+  }
   try {
     return openCuda(cpu);
   } catch (error) {

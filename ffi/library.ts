@@ -125,6 +125,11 @@ function isFile(path: string): boolean {
   }
 }
 
+/** The file or folder that the flag names, else the environment; an empty variable counts as unset. */
+export function namedLibrary(path?: string): string | undefined {
+  return path ?? (Deno.env.get("LLMTS_LIBRARY_PATH") || undefined);
+}
+
 const loaded = new Map<string, Library>();
 
 /**
@@ -135,7 +140,7 @@ const loaded = new Map<string, Library>();
  * @throws {LlmtsError} none was found (all tried paths are named), or it is of another ABI version
  */
 export function loadLibrary(path?: string): Library {
-  const asked = path ?? Deno.env.get("LLMTS_LIBRARY_PATH");
+  const asked = namedLibrary(path);
   if (asked !== undefined && isFile(asked)) return open(resolve(asked));
   const folders = asked === undefined ? libraryFolders() : [resolve(asked)];
   const folder = folders.find((folder) => isFile(join(folder, libraryFile(""))));
@@ -150,7 +155,7 @@ export function loadLibrary(path?: string): Library {
   const file = (name: string): string =>
     join(folder, libraryFile(VARIANTS.find((variant) => variant.name === name)!.suffix));
   const forced = Deno.env.get("LLMTS_CPU_VARIANT");
-  if (forced === undefined) return open(file(runnable.findLast((name) => isFile(file(name)))!));
+  if (!forced) return open(file(runnable.findLast((name) => isFile(file(name)))!));
   if (!runnable.includes(forced)) {
     throw new UsageError(
       `LLMTS_CPU_VARIANT is "${forced}", but this machine runs ${runnable.join(", ")} only`,
@@ -175,7 +180,7 @@ export function loadCudaLibrary(path?: string): DeviceLibrary {
 
 /** Where the CUDA library is, if it was built. */
 export function findCudaLibrary(path?: string): { file: string | undefined; tried: readonly string[] } {
-  const asked = path ?? Deno.env.get("LLMTS_LIBRARY_PATH");
+  const asked = namedLibrary(path);
   if (asked !== undefined && isFile(asked)) return { file: resolve(asked), tried: [] };
   const folders = asked === undefined ? libraryFolders() : [resolve(asked)];
   const tried = folders.map((folder) => join(folder, libraryFile("", "cuda")));

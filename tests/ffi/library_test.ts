@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
-import { KernelError, loadLibrary, runnableVariants } from "../../ffi/library.ts";
+import { findCudaLibrary, KernelError, loadLibrary, runnableVariants } from "../../ffi/library.ts";
 import { int32, rows } from "../../ffi/tensor.ts";
 import { LlmtsError, UsageError } from "../../src/errors.ts";
 
@@ -83,11 +83,20 @@ Deno.test("loadLibrary() takes the best variant this machine runs, or the one LL
       assertEquals(loadLibrary().info().variant, libraries[variant]);
     });
   }
-  for (const wrong of ["v5", "avx2", ""]) {
+  for (const wrong of ["v5", "avx2"]) {
     withEnvironment({ LLMTS_CPU_VARIANT: wrong }, () => {
       assertThrows(() => loadLibrary(), UsageError, `LLMTS_CPU_VARIANT is "${wrong}"`);
     });
   }
+});
+
+Deno.test("loadLibrary() and openDevice() take an empty variable for none", () => {
+  const [expected, device] = [loadLibrary().path, openDevice()];
+  withEnvironment({ LLMTS_LIBRARY_PATH: "", LLMTS_CPU_VARIANT: "" }, () => {
+    assertEquals(loadLibrary().path, expected);
+    assert(findCudaLibrary().tried.every((path) => dirname(path) !== Deno.cwd()));
+    assertEquals(openDevice().library.path, device.library.path);
+  });
 });
 
 Deno.test("runnableVariants() are those whose level and features a machine has, the best last", () => {
