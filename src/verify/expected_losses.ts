@@ -42,6 +42,16 @@ const GPT2_124M: ExpectedLosses = {
   stateSha256: undefined,
 };
 
+/** Which finite values a constant may have. */
+interface Range {
+  readonly expected: string;
+  readonly holds: (value: number) => boolean;
+}
+
+const NOT_NEGATIVE: Range = { expected: "a number of at least 0", holds: (value) => value >= 0 };
+const POSITIVE: Range = { expected: "a number above 0", holds: (value) => value > 0 };
+const SHARE: Range = { expected: "a number from 0 to below 1", holds: (value) => value >= 0 && value < 1 };
+
 /** Where the losses of a state are looked for: the same name with `.json`. */
 export function expectedLossesPath(statePath: string): string {
   return statePath.replace(/\.bin$/, "") + ".json";
@@ -68,16 +78,18 @@ export function findExpectedLosses(state: DebugState, config: GPT2Config): Expec
  */
 function readExpectedLosses(path: string): ExpectedLosses {
   const record = readObject(path);
-  const number = (name: string): number => {
+  const number = (name: string, { expected, holds }: Range): number => {
     const value = record[name];
     if (typeof value !== "number") throw new FileError(path, `has no number "${name}"`);
-    return value;
+    const rounded = Math.fround(value); // as the kernel takes it
+    if (Number.isFinite(rounded) && holds(rounded)) return value;
+    throw new FileError(path, `its "${name}" is ${value}, expected ${expected} in fp32`);
   };
   const losses = (record.losses as Record<string, unknown> | null | undefined)?.matrices;
   if (
-    !Array.isArray(losses) || losses.length !== STEPS || losses.some((loss) => typeof loss !== "number")
+    !Array.isArray(losses) || losses.length !== STEPS || !losses.every(Number.isFinite)
   ) {
-    throw new FileError(path, `has no list "matrices" of ${STEPS} numbers in "losses"`);
+    throw new FileError(path, `has no list "matrices" of ${STEPS} finite numbers in "losses"`);
   }
   const { stateSha256 } = record;
   if (stateSha256 !== undefined && typeof stateSha256 !== "string") {
@@ -86,11 +98,11 @@ function readExpectedLosses(path: string): ExpectedLosses {
   return {
     source: path,
     constants: {
-      learningRate: number("learningRate"),
-      beta1: number("beta1"),
-      beta2: number("beta2"),
-      eps: number("eps"),
-      weightDecay: number("weightDecay"),
+      learningRate: number("learningRate", NOT_NEGATIVE),
+      beta1: number("beta1", SHARE),
+      beta2: number("beta2", SHARE),
+      eps: number("eps", POSITIVE),
+      weightDecay: number("weightDecay", NOT_NEGATIVE),
     },
     decay: "matrices",
     losses,

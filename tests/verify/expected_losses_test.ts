@@ -38,25 +38,47 @@ Deno.test("findExpectedLosses() knows GPT-2 124M's by the batch and its loss, an
 });
 
 Deno.test("findExpectedLosses() names what is wrong with a JSON", async (t) => {
-  const whole = { learningRate: 1, beta1: 1, beta2: 1, eps: 1, weightDecay: 1 };
+  const whole = { learningRate: 1, beta1: 0, beta2: 0, eps: 1, weightDecay: 1 };
+  const losses = { losses: { matrices: Array(10).fill(1) } };
+  /** As JSON, with a number too large for a double in place of each "inf". */
+  const json = (record: unknown): string => JSON.stringify(record).replaceAll('"inf"', "1e999");
   const cases: [text: string, message: string][] = [
     ["", "is not JSON: "],
     ['{"losses": [1,', "is not JSON: "],
     ["[]", "is JSON but no object"],
     ["null", "is JSON but no object"],
-    ["{}", 'has no list "matrices" of 10 numbers in "losses"'],
-    ['{"losses": null}', 'has no list "matrices" of 10 numbers in "losses"'],
+    ["{}", 'has no list "matrices" of 10 finite numbers in "losses"'],
+    ['{"losses": null}', 'has no list "matrices" of 10 finite numbers in "losses"'],
     [
       JSON.stringify({ losses: { matrices: [1, 2, 3] } }),
-      'has no list "matrices" of 10 numbers in "losses"',
+      'has no list "matrices" of 10 finite numbers in "losses"',
     ],
-    [JSON.stringify({ losses: { matrices: Array(10).fill("1") } }), 'has no list "matrices" of 10 numbers'],
     [
-      JSON.stringify({ ...whole, eps: "1e-8", losses: { matrices: Array(10).fill(1) } }),
+      JSON.stringify({ losses: { matrices: Array(10).fill("1") } }),
+      'has no list "matrices" of 10 finite numbers',
+    ],
+    [
+      JSON.stringify({ ...whole, eps: "1e-8", ...losses }),
       'has no number "eps"',
     ],
+    [json({ losses: { matrices: [...Array(9).fill(1), "inf"] } }), "has no list"],
     [
-      JSON.stringify({ ...whole, losses: { matrices: Array(10).fill(1) }, stateSha256: 5 }),
+      json({ ...whole, ...losses, learningRate: "inf" }),
+      'its "learningRate" is Infinity, expected a number of',
+    ],
+    [
+      json({ ...whole, ...losses, weightDecay: -1 }),
+      'its "weightDecay" is -1, expected a number of at least 0',
+    ],
+    [
+      json({ ...whole, ...losses, beta1: "inf" }),
+      'its "beta1" is Infinity, expected a number from 0 to below 1',
+    ],
+    [json({ ...whole, ...losses, beta2: 1 - 1e-9 }), 'its "beta2" is 0.999999999, expected'], // 1 in fp32
+    [json({ ...whole, ...losses, eps: 0 }), 'its "eps" is 0, expected a number above 0'],
+    [json({ ...whole, ...losses, eps: 1e39 }), 'its "eps" is 1e+39, expected'], // infinite in fp32
+    [
+      JSON.stringify({ ...whole, ...losses, stateSha256: 5 }),
       'its "stateSha256" is 5, expected text',
     ],
   ];
