@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { LlmtsError } from "../src/errors.ts";
 import { createEvaluator } from "../src/evaluate.ts";
 import { validationBatches } from "../src/io/loader.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
@@ -90,6 +91,11 @@ export const command = defineCommand({
     const evaluate = createEvaluator(flags.precision === "int8" ? quantize(loaded) : loaded, { B, T });
     const start = performance.now();
     const { loss, tokens } = evaluate(validationBatches(data.val, config.V, { B, T, limit: flags.tokens }));
+    if (!Number.isFinite(loss)) {
+      throw new LlmtsError(`The loss of "${source}" is ${loss} (${tokens} tokens, ${flags.precision})`, {
+        hint: "some of its weights are not finite or too large: take an earlier checkpoint",
+      });
+    }
     const rate = tokens / (performance.now() - start) * 1000;
     print(`loss ${loss.toFixed(6)}, perplexity ${Math.exp(loss).toFixed(3)}\n`);
     print(`${tokens} tokens, T=${T}, ${source}, ${flags.precision}, ${rate.toFixed(0)} tokens/s\n`);

@@ -1,4 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { openDevice } from "../../ffi/device.ts";
+import { float32 } from "../../ffi/tensor.ts";
+import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { llmts } from "./run.ts";
 import { inSmallFolder } from "./small_model.ts";
 
@@ -41,6 +45,24 @@ Deno.test("llmts eval takes as many tokens as asked, in each precision", async (
       assert(Math.abs(other.loss - fp32!.loss) < 0.02, `${other.loss} and ${fp32!.loss}`);
     }
     assert(bf16!.loss !== fp32!.loss && int8!.loss !== bf16!.loss);
+  });
+});
+
+Deno.test("llmts eval refuses a loss that is no number, in each precision", async () => {
+  await inSmallFolder(async (folder) => {
+    const path = join(folder, "small.bin");
+    const model = readCheckpoint(path, openDevice({ threads: 1 }));
+    float32(model.parameters.lnfb)[3] = NaN;
+    await writeCheckpoint(path, model);
+    for (const precision of ["fp32", "bf16", "int8"]) {
+      const args = [...EVAL, "--tokens", "21", "--precision", precision, "--device", "cpu"];
+      assertEquals(await llmts(folder, args), {
+        code: 1,
+        stdout: "",
+        stderr: `llmts: The loss of "small.bin" is NaN (21 tokens, ${precision})\n` +
+          "hint: some of its weights are not finite or too large: take an earlier checkpoint\n",
+      });
+    }
   });
 });
 
