@@ -33,7 +33,7 @@ export const command = defineCommand({
       group: "Model and data",
     },
     data: {
-      type: "string",
+      type: "path",
       value: "FILES",
       absent: "the validation data that llmts train takes by default",
       description: "tokens: a file, a pattern, or a list with commas between",

@@ -73,6 +73,7 @@ Deno.test("llmts eval refuses what it can't evaluate with one line", async () =>
         [["--model", "d4"], 2, /is a preset/],
         [["--model", "none"], 1, /no such file.*\nhint: llmts train makes a model/],
         [["--model", "small.bin", "--seq-len", "33"], 2, /has 32 positions/],
+        [["--model", "small.bin", "--data", ""], 2, /--data is "", expected a path/],
         [["--model", "small.bin", "--data", "small.bin"], 1, /small\.bin/],
       ] as const
     ) {
