@@ -15,7 +15,7 @@ export function valueOfText(flag: Exclude<Flag, BooleanFlag>, text: string): str
       return flag.choices.includes(text) ? text : undefined;
     case "path":
     case "config":
-      return text === "" ? undefined : text;
+      return text === "" || text.includes("\0") ? undefined : text; // no system has such a path
     case "string":
       return text;
   }

@@ -7,6 +7,7 @@ import { GPT2_VOCABULARY } from "../src/config.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { generateBatch } from "../src/generate.ts";
 import { newestCheckpoint } from "../src/io/checkpoint.ts";
+import { systemError } from "../src/io/files.ts";
 import { decodeUtf8 } from "../src/io/text.ts";
 import { gpt2Tokenizer, streamDecoder, type Tokenizer } from "../src/io/tokenizer.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
@@ -214,8 +215,10 @@ function chooseModel(name: string | undefined): string {
 }
 
 async function readStdin(): Promise<string> {
-  return decodeUtf8(
-    new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer()),
-    "the prompt on stdin",
-  );
+  const name = "the prompt on stdin";
+  try {
+    return decodeUtf8(new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer()), name);
+  } catch (error) {
+    throw systemError(name, "cannot be read", error);
+  }
 }

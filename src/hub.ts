@@ -9,6 +9,7 @@ import { FileError, LlmtsError, UsageError } from "./errors.ts";
 import { downloadFile, type DownloadOptions, inspectRemote, type RemoteFile } from "./io/download.ts";
 import { makeFolder } from "./io/files.ts";
 import { CONFIG_FILE, INDEX_FILE, parseConfig, readIndex, WEIGHTS_FILE } from "./io/hugging_face.ts";
+import { readText } from "./io/text.ts";
 
 /** The hub. */
 export const HUB = "https://huggingface.co";
@@ -77,7 +78,7 @@ export async function downloadModel(
   const remoteConfig = await inspect(CONFIG_FILE);
   if (remoteConfig !== undefined) await makeFolder(folder);
   const config = await download(CONFIG_FILE, remoteConfig);
-  parseConfig(await Deno.readTextFile(config), config);
+  parseConfig(readText(config), config);
 
   const single = await inspect(WEIGHTS_FILE);
   if (single !== undefined) {

@@ -5,6 +5,7 @@
  */
 import { join, resolve } from "@std/path";
 import { LlmtsError } from "../errors.ts";
+import { isFile } from "./files.ts";
 
 /**
  * The path of an asset such as `moby_dick_train.bin`. It lies in the folder assets of LLMTS_HOME (the portable
@@ -26,13 +27,4 @@ export function assetPath(name: string): string {
     `The asset "${name}" was not found, tried ${paths.map((path) => `"${path}"`).join(", ") || "no folder"}`,
     { hint: "deno task build" },
   );
-}
-
-function isFile(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
-    throw error;
-  }
 }

@@ -9,15 +9,18 @@ import type { Device } from "../../ffi/device.ts";
 import { float32, tensorBytes } from "../../ffi/tensor.ts";
 import { bf16ToFp32, fp32ToBf16 } from "../bfloat16.ts";
 import { configProblem, type GPT2Config } from "../config.ts";
-import { FileError, LlmtsError } from "../errors.ts";
+import { FileError } from "../errors.ts";
 import { createModel, fp32Weights, type Model, onDevice } from "../model.ts";
 import { parameterCount, TENSORS } from "../parameters.ts";
 import {
   checkSize,
+  exists,
+  folderEntries,
   HEADER_BYTES,
   openForReading,
   readFully,
   readHeader,
+  timeWritten,
   writeFileAtomically,
   writeFully,
 } from "./files.ts";
@@ -135,19 +138,19 @@ export function checkpointPath(folder: string, step: number): string {
   return join(folder, `model_${String(step).padStart(8, "0")}.bin`);
 }
 
-/** The checkpoint in a folder that was written last (of equal times, the highest step), or undefined where there is none. */
+/**
+ * The checkpoint in a folder that was written last (of equal times, the highest step), or undefined where there is none.
+ *
+ * @throws {FileError} the folder can't be read
+ */
 export function newestCheckpoint(folder: string): string | undefined {
-  let paths: string[];
-  try {
-    const names = [...Deno.readDirSync(folder)].filter((entry) => entry.isFile).map((entry) => entry.name);
-    paths = names.filter((name) => /^model_\d{8}\.bin$/.test(name)).sort().map((name) => join(folder, name));
-  } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) return undefined;
-    throw new LlmtsError(`The folder "${folder}" can't be read: ${(cause as Error).message}`, { cause });
-  }
-  const written = (path: string): number => Deno.statSync(path).mtime?.getTime() ?? 0;
+  if (!exists(folder)) return undefined;
+  const names = folderEntries(folder).filter((entry) => entry.isFile).map((entry) => entry.name);
+  const paths = names.filter((name) => /^model_\d{8}\.bin$/.test(name)).sort().map((name) =>
+    join(folder, name)
+  );
   return paths.reduce<string | undefined>(
-    (newest, path) => newest === undefined || written(path) >= written(newest) ? path : newest,
+    (newest, path) => newest === undefined || timeWritten(path) >= timeWritten(newest) ? path : newest,
     undefined,
   );
 }

@@ -203,22 +203,44 @@ export async function makeFolder(path: string): Promise<void> {
   }
 }
 
-/** Whether there is a file or folder of that name. */
+/** Whether there is a file or folder of that name. @throws {FileError} the system doesn't tell */
 export function exists(path: string): boolean {
   return stat(path) !== undefined;
 }
 
-/** Whether there is a folder of that name. */
+/** Whether there is a folder of that name. @throws {FileError} as {@linkcode exists} */
 export function isFolder(path: string): boolean {
   return stat(path)?.isDirectory ?? false;
 }
+
+/** Whether there is a file of that name. @throws {FileError} as {@linkcode exists} */
+export function isFile(path: string): boolean {
+  return stat(path)?.isFile ?? false;
+}
+
+/** When a file was last written, in milliseconds; 0 where it is gone. @throws {FileError} as {@linkcode exists} */
+export function timeWritten(path: string): number {
+  return stat(path)?.mtime?.getTime() ?? 0;
+}
+
+/** Errors that say there is no such file: also of a name that no file can have, such as a long list of files. */
+const ABSENT: readonly unknown[] = ["ENOENT", "ENOTDIR", "ENAMETOOLONG"];
 
 function stat(path: string): Deno.FileInfo | undefined {
   try {
     return Deno.statSync(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error;
+    if (ABSENT.includes((error as { code?: unknown }).code)) return undefined;
+    throw systemError(path, "cannot be opened", error);
+  }
+}
+
+/** What is in a folder. @throws {FileError} it can't be read */
+export function folderEntries(path: string): Deno.DirEntry[] {
+  try {
+    return [...Deno.readDirSync(path)];
+  } catch (error) {
+    throw systemError(path, "cannot be read", error);
   }
 }
 

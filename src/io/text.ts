@@ -36,6 +36,11 @@ export function* readTextPieces(path: string, hint?: string): Generator<string> 
   }
 }
 
+/** The text of a file, all of it. @throws {FileError} as {@linkcode readTextPieces} */
+export function readText(path: string): string {
+  return [...readTextPieces(path)].join("");
+}
+
 /**
  * Decodes bytes that are in memory, all of them.
  *

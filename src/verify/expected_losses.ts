@@ -10,6 +10,7 @@ import type { GPT2Config } from "../config.ts";
 import { FileError } from "../errors.ts";
 import type { DebugState } from "../io/debug_state.ts";
 import { exists, openForReading } from "../io/files.ts";
+import { readText } from "../io/text.ts";
 
 /** Steps that are compared. */
 const STEPS = 10;
@@ -112,13 +113,12 @@ function readExpectedLosses(path: string): ExpectedLosses {
 }
 
 function readObject(path: string): Record<string, unknown> {
+  const text = readText(path);
   let value: unknown;
   try {
-    openForReading(path).close(); // words a failure
-    value = JSON.parse(Deno.readTextFileSync(path));
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw new FileError(path, `is not JSON: ${error.message}`, { cause: error });
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new FileError(path, `is not JSON: ${(cause as Error).message}`, { cause });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new FileError(path, "is JSON but no object, expected the losses that dev/reference/gpt2.py writes");

@@ -91,6 +91,7 @@ Deno.test("readConfig() is as strict with values as the command line", () => {
       ["device", '"gpu"', "one of auto, cpu"],
       ["device", "1", "one of auto, cpu"],
       ["out", '""', "a path"],
+      ["out", '"a\\u0000b"', "a path"],
       ["prompt", "7", "text"],
       ["resume", '"yes"', "true or false"],
       ["resume", "1", "true or false"],

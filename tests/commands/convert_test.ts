@@ -91,6 +91,20 @@ Deno.test("llmts convert says what is wrong with its arguments, and leaves nothi
       assertStringIncludes(result.stderr, words);
     }
     assertEquals(names(folder), []);
+    Deno.symlinkSync("loop", join(folder, "loop"));
+    Deno.mkdirSync(join(folder, "full", "config.json", "inside"), { recursive: true });
+    const long = "x".repeat(300);
+    const system: [args: string[], words: string][] = [
+      [["--from", "loop", "--to", "x.bin"], '"loop": cannot be opened: too many levels of symbolic links'],
+      [["--from", ODD, "--to", "loop"], '"loop": cannot be opened: too many levels of symbolic links'],
+      [["--from", long, "--to", "x.bin"], `"${long}": no such file or folder, expected a model`],
+      [["--from", ODD, "--to", long], `"${long}": cannot be made a folder: file name too long`],
+      [["--from", ODD, "--to", "full", "--force"], `"${join("full", "config.json")}": cannot be removed: `],
+    ];
+    for (const [args, words] of system) {
+      const { code, stderr } = await llmts(folder, ["convert", ...args]);
+      assertEquals([code, stderr.slice(0, 7 + words.length)], [1, `llmts: ${words}`]);
+    }
   }));
 
 Deno.test("llmts train goes on from a Hugging Face folder", () =>

@@ -97,6 +97,27 @@ Deno.test("llmts sample reads the prompt from stdin, begins at end-of-text witho
   });
 });
 
+Deno.test("llmts sample says so where stdin is a folder, or out a file", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = ["run", "-A", join(import.meta.dirname!, "../../cli.ts"), ...SAMPLE, "--prompt", "-"];
+    const { code, stderr } = await new Deno.Command("sh", {
+      args: ["-c", 'exec "$@" < .', "sh", Deno.execPath(), ...args],
+      cwd: folder,
+    }).output();
+    assertEquals(code, 1);
+    assertStringIncludes(
+      new TextDecoder().decode(stderr),
+      'llmts: "the prompt on stdin": cannot be read: is a directory\n',
+    );
+    Deno.removeSync(join(folder, "out"), { recursive: true });
+    Deno.writeTextFileSync(join(folder, "out"), "");
+    assertEquals(
+      (await llmts(folder, SAMPLE)).stderr,
+      'llmts: "out": cannot be read: not a directory\n',
+    );
+  });
+});
+
 Deno.test("llmts sample sees the last part of a prompt longer than the context, and prints all of it (S-05)", async () => {
   await inSmallFolder(async (folder) => {
     const prompt = " word".repeat(50);

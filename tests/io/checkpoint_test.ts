@@ -88,6 +88,9 @@ Deno.test("newestCheckpoint() takes the checkpoint that was written last", async
   await inFolder((folder) => {
     assertEquals(newestCheckpoint(folder), undefined);
     assertEquals(newestCheckpoint(join(folder, "absent")), undefined);
+    const file = join(folder, "file");
+    Deno.writeTextFileSync(file, "");
+    assertThrows(() => newestCheckpoint(file), FileError, `"${file}": cannot be read: not a directory`);
     for (
       const [name, time] of [
         ["model_00000040.bin", 3],

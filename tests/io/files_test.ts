@@ -1,10 +1,15 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { FileError } from "../../src/errors.ts";
 import {
+  exists,
+  folderEntries,
+  isFile,
+  isFolder,
   makeFolder,
   openForReading,
   readFully,
+  timeWritten,
   writeFileAtomically,
   writeFully,
 } from "../../src/io/files.ts";
@@ -93,6 +98,40 @@ Deno.test("readFully() reads up to the end of the file", async () => {
     assertEquals([readFully(file, buffer), ...buffer], [2, 1, 2]);
     assertEquals([readFully(file, buffer), ...buffer], [1, 3, 2]);
     assertEquals(readFully(file, buffer), 0);
+  });
+});
+
+Deno.test("exists() and its like take what no file can be called for absent, and word other failures", async () => {
+  await inFolder((folder) => {
+    const file = join(folder, "file");
+    Deno.writeTextFileSync(file, "");
+    assertEquals([exists(file), isFile(file), isFolder(file)], [true, true, false]);
+    assertEquals([exists(folder), isFile(folder), isFolder(folder)], [true, false, true]);
+    const list = Array(400).fill("train.bin").join();
+    for (const absent of [join(folder, "none"), join(file, "inside"), join(folder, list), list]) {
+      assertEquals([exists(absent), isFile(absent), isFolder(absent), timeWritten(absent)], [
+        false,
+        false,
+        false,
+        0,
+      ]);
+    }
+    const loop = join(folder, "loop");
+    Deno.symlinkSync(loop, loop);
+    for (const look of [exists, isFile, isFolder, timeWritten]) {
+      const { message } = assertThrows(() => look(loop), FileError);
+      assertEquals(message, `"${loop}": cannot be opened: too many levels of symbolic links`);
+    }
+  });
+});
+
+Deno.test("folderEntries() words a failure", async () => {
+  await inFolder((folder) => {
+    const file = join(folder, "file");
+    Deno.writeTextFileSync(file, "");
+    assertEquals(folderEntries(folder).map(({ name }) => name), ["file"]);
+    const { message } = assertThrows(() => folderEntries(file), FileError);
+    assertEquals(message, `"${file}": cannot be read: not a directory`);
   });
 });
 

@@ -159,6 +159,9 @@ Deno.test("readHuggingFace() takes the heads from the file's metadata, the confi
     writeTensors(path, hand);
     const error = assertThrows(() => readHuggingFaceHeader(path), FileError, "has no config.json");
     assertEquals(error.hint, "put the model's config.json beside it");
+    Deno.mkdirSync(join(folder, "config.json"));
+    assertThrows(() => readHuggingFaceHeader(path), FileError, 'config.json": is a folder, expected a file');
+    Deno.removeSync(join(folder, "config.json"));
     Deno.writeTextFileSync(join(folder, "config.json"), handConfig(CONFIG, { n_head: 2 }));
     assertEquals(readHuggingFaceHeader(path).config.NH, 2);
     writeTensors(path, hand, { "config.json": handConfig(CONFIG, { n_head: 4 }) });
@@ -334,4 +337,7 @@ Deno.test("readHuggingFaceHeader() names what is wrong with files and index", ()
     faultOf("has no weight_map");
     Deno.writeTextFileSync(index, "<html>");
     faultOf("can't be read as JSON");
+    Deno.removeSync(index);
+    Deno.mkdirSync(index);
+    faultOf(`"${index}": is a folder, expected a file`);
   }));

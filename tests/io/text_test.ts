@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { FileError } from "../../src/errors.ts";
-import { decodeUtf8, readTextPieces } from "../../src/io/text.ts";
+import { decodeUtf8, readText, readTextPieces } from "../../src/io/text.ts";
 import { inFolder } from "../folder.ts";
 
 const MIB = 2 ** 20;
@@ -22,6 +22,17 @@ function bytesOf(...parts: (string | number[])[]): Uint8Array {
     parts.flatMap((part) => typeof part === "string" ? [...new TextEncoder().encode(part)] : part),
   );
 }
+
+Deno.test("readText() joins the pieces, and words a failure", async () => {
+  await inFolder((folder) => {
+    const path = join(folder, "text.txt");
+    const text = "é".repeat(MIB);
+    Deno.writeTextFileSync(path, text);
+    assertEquals(readText(path) === text, true);
+    const { message } = assertThrows(() => readText(folder), FileError);
+    assertEquals(message, `"${folder}": is a folder, expected a file`);
+  });
+});
 
 Deno.test("readTextPieces() keeps byte order mark and line ends", async () => {
   assertEquals(await piecesOf(bytesOf("\ufeffa\r\nb\rc\n\0")), ["\ufeffa\r\nb\rc\n\0"]);

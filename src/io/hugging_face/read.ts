@@ -13,6 +13,7 @@ import { createModel, type Model, onDevice } from "../../model.ts";
 import { type TensorName, TENSORS } from "../../parameters.ts";
 import type { CheckpointHeader } from "../checkpoint.ts";
 import { exists, isFolder } from "../files.ts";
+import { readText } from "../text.ts";
 import { checkedHeads, parseConfig, type Sizes } from "./config.ts";
 import { transpose } from "./transpose.ts";
 import { CONFIG_FILE, INDEX_FILE, openWeights, type StoredTensor, type Weights } from "./weights.ts";
@@ -177,7 +178,7 @@ function heads(path: string, sizes: Sizes, metadata: ReadonlyMap<string, string>
   const own = metadata.get(CONFIG_FILE);
   if (own !== undefined && !folder) return checkedHeads(parseConfig(own, path), sizes, path);
   const beside = join(folder ? path : dirname(path), CONFIG_FILE);
-  if (exists(beside)) return checkedHeads(parseConfig(Deno.readTextFileSync(beside), beside), sizes, beside);
+  if (exists(beside)) return checkedHeads(parseConfig(readText(beside), beside), sizes, beside);
   const released = RELEASED.map(presetConfig).find(({ L, C }) => L === sizes.L && C === sizes.C);
   if (released !== undefined && !folder) return released.NH;
   throw new FileError(path, `has no ${CONFIG_FILE}, which says how many attention heads there are`, {

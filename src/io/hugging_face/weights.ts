@@ -7,6 +7,7 @@ import { dirname, join } from "@std/path";
 import { FileError } from "../../errors.ts";
 import { exists, isFolder } from "../files.ts";
 import { openSafetensors, type SafetensorsEntry, type SafetensorsFile } from "../safetensors.ts";
+import { readText } from "../text.ts";
 
 /** Hugging Face's file names. */
 export const CONFIG_FILE = "config.json";
@@ -107,9 +108,10 @@ function weightFiles(path: string): { file: string; holds: readonly string[] }[]
  */
 export function readIndex(path: string): ReadonlyMap<string, readonly string[]> {
   const shards = new Map<string, string[]>();
+  const text = readText(path);
   let index: unknown;
   try {
-    index = JSON.parse(Deno.readTextFileSync(path));
+    index = JSON.parse(text);
   } catch (cause) {
     throw new FileError(path, `can't be read as JSON: ${(cause as Error).message}`, { cause });
   }

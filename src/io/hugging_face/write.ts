@@ -10,7 +10,7 @@ import { GPT2_VOCABULARY } from "../../config.ts";
 import { fp32Weights, type Model } from "../../model.ts";
 import { TENSORS } from "../../parameters.ts";
 import type { StoredPrecision } from "../checkpoint.ts";
-import { makeFolder, writeFileAtomically, writeFully } from "../files.ts";
+import { makeFolder, systemError, writeFileAtomically, writeFully } from "../files.ts";
 import { type SafetensorsSource, writeSafetensors } from "../safetensors.ts";
 import { gpt2Tokenizer } from "../tokenizer.ts";
 import { configJson, generationConfigJson } from "./config.ts";
@@ -100,6 +100,6 @@ async function removeFile(path: string): Promise<void> {
   try {
     await Deno.remove(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (!(error instanceof Deno.errors.NotFound)) throw systemError(path, "cannot be removed", error);
   }
 }
