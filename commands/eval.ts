@@ -3,11 +3,12 @@
  *
  * @module
  */
+import { activationBytes } from "../src/activations.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { createEvaluator } from "../src/evaluate.ts";
 import { validationBatches } from "../src/io/loader.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
-import { checkMemory, memoryPlan } from "../src/memory.ts";
+import { checkMemory, weightBytes } from "../src/memory.ts";
 import { quantize } from "../src/quantize.ts";
 import { defineCommand } from "./command.ts";
 import {
@@ -80,8 +81,11 @@ export const command = defineCommand({
     checkSequenceLength(T, source, config);
     const precision = activationPrecision(flags);
     const device = openEngine(flags);
-    const plan = memoryPlan(config, { B, T, precision, training: false, keepMaster: true });
-    checkMemory(plan, device.freeMemory());
+    const activations = activationBytes(config, { B, T, precision, training: false });
+    checkMemory(
+      { total: weightBytes(config, flags.precision, device) + activations },
+      device.freeMemory(),
+    );
     const data = flags.data === undefined
       ? await chooseData({ data: undefined, valData: undefined })
       : { val: dataFiles(flags.data), note: undefined };

@@ -5,13 +5,13 @@
  */
 import { GPT2_VOCABULARY } from "../src/config.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
-import { generateBatch } from "../src/generate.ts";
+import { generateBatch, generationBytes } from "../src/generate.ts";
 import { newestCheckpoint } from "../src/io/checkpoint.ts";
 import { systemError } from "../src/io/files.ts";
 import { decodeUtf8 } from "../src/io/text.ts";
 import { gpt2Tokenizer, streamDecoder, type Tokenizer } from "../src/io/tokenizer.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
-import { checkMemory, memoryPlan } from "../src/memory.ts";
+import { checkMemory, weightBytes } from "../src/memory.ts";
 import { lossOfTokens } from "../src/evaluate.ts";
 import { quantize } from "../src/quantize.ts";
 import { defineCommand } from "./command.ts";
@@ -131,37 +131,34 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   const precision = activationPrecision(flags);
   const device = openEngine(flags);
   if (flags.device === "auto") notice(`device: ${device.info().device}`);
-  checkMemory(
-    // A bf16 model is rounded from fp32 weights, which are in memory until then.
-    memoryPlan(config, {
-      B: flags.samples,
-      T: config.maxT,
-      precision,
-      training: false,
-      keepMaster: true,
-    }),
-    device.freeMemory(),
-    "take a smaller --model",
-  );
   const tokenizer = await gpt2Tokenizer();
   const prompt = flags.prompt === "-" ? await readStdin() : flags.prompt ?? "";
   const ids = prompt === "" ? [tokenizer.eot] : tokenizer.encode(prompt);
   if (ids.length > config.maxT) {
     notice(`prompt: of ${ids.length} tokens the model sees the last ${config.maxT}, its context`);
   }
+  const { samples: B, tokens } = flags;
+  checkMemory(
+    {
+      total: weightBytes(config, flags.precision, device) +
+        generationBytes(config, { B, precision, promptLength: ids.length, tokens }),
+    },
+    device.freeMemory(),
+    B > 1 ? "lower --samples, or take a smaller --model" : "take a smaller --model",
+  );
   // At temperature 0 nothing is drawn.
   const seed = flags.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   if (flags.seed === undefined && flags.temperature > 0) notice(`seed: ${seed}`);
 
   const plain = loadModel(source, device, { precision, keepMaster: false });
   const model = flags.precision === "int8" ? quantize(plain) : plain;
-  const { tokens, temperature, topK, topP } = flags;
+  const { temperature, topK, topP } = flags;
   const options = { tokens, temperature, topK, topP, seed, stop: tokenizer.eot };
   const output = openText();
-  const texts = Array.from({ length: flags.samples }, () => createText(tokenizer, flags.stop));
+  const texts = Array.from({ length: B }, () => createText(tokenizer, flags.stop));
   const all = [...ids];
   output.write(prompt);
-  for (const drawn of generateBatch(model, ids, options, flags.samples)) {
+  for (const drawn of generateBatch(model, ids, options, B)) {
     drawn.forEach((id, b) => texts[b]!.push(id));
     output.write(texts[0]!.take()); // the first as it comes, the others after it
     if (drawn[0] !== undefined) all.push(drawn[0]);

@@ -6,7 +6,7 @@
  */
 
 /** What to do where there is too little memory. */
-export const MEMORY_HINT = "lower --batch-size or --seq-len, or take a smaller model";
+export const MEMORY_HINT = "fewer or shorter sequences at a time, or a smaller model, need less";
 
 /** What all parts of an allocation on a device have in common: when it is gone, the memory is freed. */
 export interface Allocation {

@@ -70,7 +70,7 @@ export interface Ops {
     accumulate?: boolean,
   ): void;
   /** Bytes of an (OC,C) weight in int8; 0 where the library has no such layout. */
-  packedBytes(weight: Tensor): number;
+  packedBytes(OC: number, C: number): number;
   /** packed, an int8 tensor (OC,C) with that many bytes, = weight, each row with a scale of its own. */
   pack(packed: Tensor, weight: Tensor): void;
   /** out (N,OC) = x (N,C) · weightᵀ (OC,C) + bias (OC). The weight may be int8. */
@@ -156,10 +156,9 @@ export function createOps(library: Library): Ops {
       call("llmts_zero", { tensor }, tensor.memory, BigInt(tensor.memory.byteLength));
     },
 
-    packedBytes(weight): number {
-      const [OC, C] = matrix("weight", weight);
+    packedBytes(OC, C): number {
       const bytes = new BigInt64Array(1);
-      call("llmts_packed_bytes", { weight }, bytes, BigInt(OC), BigInt(C));
+      call("llmts_packed_bytes", {}, bytes, BigInt(OC), BigInt(C));
       return Number(bytes[0]);
     },
 

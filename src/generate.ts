@@ -3,10 +3,11 @@
  *
  * @module
  */
-import type { Tensor } from "../ffi/tensor.ts";
-import { type Activations, allocateActivations } from "./activations.ts";
+import { type Tensor, tensorBytes } from "../ffi/tensor.ts";
+import { activationBytes, type Activations, allocateActivations } from "./activations.ts";
+import type { GPT2Config } from "./config.ts";
 import { LlmtsError } from "./errors.ts";
-import { type Cache, forward, lastLogits, type Model } from "./model.ts";
+import { type Cache, forward, lastLogits, type Model, type Precision } from "./model.ts";
 import { Random } from "./random.ts";
 import { sampleToken, type SamplingOptions, samplingProblem } from "./sampler.ts";
 
@@ -29,13 +30,18 @@ export interface Decoder extends Disposable {
 /** Tokens that go forward at a time in a long prompt: bounds the activations' memory. */
 const CHUNK = 256;
 
+/** Of a layer's keys, and of its values. */
+function cacheShape({ NH, C, maxT }: GPT2Config, B: number): readonly number[] {
+  return [B, NH, maxT, C / NH];
+}
+
 /** A decoder for `model`, with room for maxT positions. */
 export function createDecoder(model: Model, B = 1): Decoder {
   const { config, device, precision } = model;
-  const { L, NH, C, maxT, V } = config;
+  const { L, maxT, V } = config;
   const [memory, workspace] = [device.temporary(), device.temporary()];
   const layers = (): Tensor[] =>
-    Array.from({ length: L }, () => memory.tensor(precision, [B, NH, maxT, C / NH]));
+    Array.from({ length: L }, () => memory.tensor(precision, cacheShape(config, B)));
   const cache: Cache = { keys: layers(), values: layers(), length: 0 };
   const out = memory.tensor("fp32", [B, V]);
   let activations: Activations | undefined;
@@ -83,6 +89,24 @@ export function createDecoder(model: Model, B = 1): Decoder {
       memory[Symbol.dispose]();
     },
   };
+}
+
+/** Bytes that {@linkcode generateBatch} allocates beside the model, for `tokens` after a prompt of `promptLength`. */
+export function generationBytes(
+  config: GPT2Config,
+  { B, precision, promptLength, tokens }: {
+    B: number;
+    precision: Precision;
+    promptLength: number;
+    tokens: number;
+  },
+): number {
+  const { L, V, maxT } = config;
+  const seen = Math.min(promptLength, maxT);
+  const again = seen + tokens - 1 > maxT ? Math.ceil(maxT / 2) : 0; // goes forward anew once the cache is full
+  const T = Math.min(CHUNK, Math.max(seen, again));
+  return 2 * L * tensorBytes(precision, cacheShape(config, B)) + tensorBytes("fp32", [B, V]) +
+    activationBytes(config, { B, T, precision, training: false }) + tensorBytes("int32", [B, T]);
 }
 
 /** What {@linkcode generate} takes beside sampling options. */

@@ -3,12 +3,14 @@
  *
  * @module
  */
+import type { Device } from "../ffi/device.ts";
 import { ITEM_BYTES } from "../ffi/tensor.ts";
 import { activationBytes, type RecomputeLevel } from "./activations.ts";
 import type { GPT2Config } from "./config.ts";
 import { LlmtsError } from "./errors.ts";
 import type { Precision } from "./model.ts";
 import { parameterBytes } from "./parameters.ts";
+import { quantizedBytes } from "./quantize.ts";
 
 /** Bytes by use. */
 export interface MemoryPlan {
@@ -54,6 +56,13 @@ export function memoryPlan(
   };
 }
 
+/** Bytes of a model's weights that is used and not trained, with the fp32 ones that the others are rounded from. */
+export function weightBytes(config: GPT2Config, precision: Precision | "int8", device: Device): number {
+  const fp32 = parameterBytes(config, "fp32");
+  if (precision === "fp32") return fp32;
+  return fp32 + parameterBytes(config, "bf16") + (precision === "int8" ? quantizedBytes(config, device) : 0);
+}
+
 /**
  * Checks a plan against the memory that is free now.
  *
@@ -61,7 +70,7 @@ export function memoryPlan(
  * @throws {LlmtsError} there is less
  */
 export function checkMemory(
-  plan: MemoryPlan,
+  plan: Pick<MemoryPlan, "total">,
   available: number = Deno.systemMemoryInfo().available,
   hint = "lower --batch-size or --seq-len, or take a smaller --model",
 ): void {

@@ -1,10 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Device } from "../ffi/device.ts";
-import { float32, int32 } from "../ffi/tensor.ts";
+import { float32, int32, tensorBytes } from "../ffi/tensor.ts";
 import { allocateActivations } from "../src/activations.ts";
 import type { GPT2Config } from "../src/config.ts";
 import { LlmtsError } from "../src/errors.ts";
-import { createDecoder, generate } from "../src/generate.ts";
+import { createDecoder, generate, generateBatch, generationBytes } from "../src/generate.ts";
 import { randomModel } from "../src/load.ts";
 import { forward, inPrecision, logits, type Model } from "../src/model.ts";
 import { Random } from "../src/random.ts";
@@ -143,4 +143,52 @@ Deno.test("generate() refuses an empty prompt, options out of range and ids outs
   assertThrows(() => [...generate(gpt2, [], { tokens: 1 })], LlmtsError, "empty prompt");
   assertThrows(() => [...generate(gpt2, [1], { tokens: 1, temperature: -1 })], LlmtsError, "temperature -1");
   assertThrows(() => [...generate(gpt2, [CONFIG.V], { tokens: 1 })], LlmtsError, "65");
+});
+
+/** A device that counts the most bytes of temporary memory that were in use at a time. */
+function counting(device: Device): { device: Device; peak: () => number } {
+  let [live, peak] = [0, 0];
+  const temporary = (): Device & Disposable => {
+    const memory = device.temporary();
+    let own = 0;
+    const count = (bytes: number): void => {
+      own += bytes;
+      live += bytes;
+      peak = Math.max(peak, live);
+    };
+    return {
+      ...memory,
+      allocate: (bytes) => (count(bytes), memory.allocate(bytes)),
+      tensor: (dtype, shape) => (count(tensorBytes(dtype, shape)), memory.tensor(dtype, shape)),
+      [Symbol.dispose](): void {
+        memory[Symbol.dispose]();
+        live -= own;
+        own = 0;
+      },
+    };
+  };
+  return { device: { ...device, temporary }, peak: () => peak };
+}
+
+Deno.test("generationBytes() are the most that generateBatch() has in use", () => {
+  const long = { ...CONFIG, maxT: 600 };
+  for (
+    const [config, B, promptLength, tokens] of [
+      [CONFIG, 1, 1, 1],
+      [CONFIG, 3, 5, 4],
+      [CONFIG, 2, 30, 1], // of which the last 19 are seen
+      [CONFIG, 2, 3, 17], // up to the last position
+      [CONFIG, 2, 3, 18], // and one more: half of them go forward anew
+      [long, 2, 550, 2], // in chunks
+      [long, 1, 1, 601],
+    ] as const
+  ) {
+    for (const precision of ["fp32", "bf16"] as const) {
+      const { device, peak } = counting(TEST_DEVICES[0]!.open());
+      const gpt2 = { ...inPrecision(randomModel(config, device, 7), precision, false), device };
+      const prompt = randomIds(promptLength, 3);
+      for (const _ of generateBatch(gpt2, prompt, { tokens }, B));
+      assertEquals(generationBytes(config, { B, precision, promptLength, tokens }), peak());
+    }
+  }
 });

@@ -1,11 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { Memory } from "../ffi/memory.ts";
 import { float32, type Tensor } from "../ffi/tensor.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { generate } from "../src/generate.ts";
 import { randomModel } from "../src/load.ts";
 import { inPrecision } from "../src/model.ts";
 import { lossOfTokens } from "../src/evaluate.ts";
-import { quantize } from "../src/quantize.ts";
+import { quantize, quantizedBytes } from "../src/quantize.ts";
 import { Random } from "../src/random.ts";
 import { TEST_DEVICES } from "./devices.ts";
 import { assertClose } from "./ffi/op_case.ts";
@@ -23,7 +24,7 @@ function rounded(values: Float32Array, C: number): Float32Array {
 
 for (const device of TEST_DEVICES) {
   const opened = device.open();
-  if (opened.ops.packedBytes(opened.tensor("fp32", [2, 3])) === 0) continue;
+  if (opened.ops.packedBytes(2, 3) === 0) continue;
 
   Deno.test(`matmul with int8 weights is that with rows rounded to 127ths (${device.name})`, () => {
     const { tensor, allocate, ops } = device.open();
@@ -41,7 +42,7 @@ for (const device of TEST_DEVICES) {
       const packed: Tensor = {
         dtype: "int8",
         shape: weight.shape,
-        memory: allocate(ops.packedBytes(weight)),
+        memory: allocate(ops.packedBytes(OC!, C!)),
       };
       ops.pack(packed, weight);
       const [out, pre, expected, expectedPre] = [0, 1, 2, 3].map(() => normal(N!, OC!));
@@ -68,6 +69,19 @@ for (const device of TEST_DEVICES) {
     });
   }
 }
+
+Deno.test("quantizedBytes() are those that quantize() allocates", () => {
+  const device = TEST_DEVICES[0]!.open();
+  let allocated = 0;
+  const allocate = (bytes: number): Memory => {
+    allocated += bytes;
+    return device.allocate(bytes);
+  };
+  if (device.ops.packedBytes(2, 3) > 0) {
+    quantize({ ...randomModel(CONFIG, device, 3), device: { ...device, allocate } });
+  }
+  assertEquals(quantizedBytes(CONFIG, device), allocated);
+});
 
 Deno.test("quantize() says where int8 weights can't be had", () => {
   const device = TEST_DEVICES.at(-1)!.open();

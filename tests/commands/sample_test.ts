@@ -97,6 +97,23 @@ Deno.test("llmts sample reads the prompt from stdin, begins at end-of-text witho
   });
 });
 
+Deno.test("llmts sample refuses more samples than there is memory for, in its own flags' names", async () => {
+  await inSmallFolder(async (folder) => {
+    const { code, stdout, stderr } = await llmts(folder, [
+      ...SAMPLE,
+      "--samples",
+      "1000000000",
+      "--seed",
+      "1",
+    ]);
+    assertEquals([code, stdout], [1, ""]);
+    assertMatch(
+      stderr,
+      /^llmts: \d+ bytes \(\d+\.\d\d GiB\) of memory are needed, .*\nhint: lower --samples, or take a smaller --model\n$/m,
+    );
+  });
+});
+
 Deno.test("llmts sample says so where stdin is a folder, or out a file", async () => {
   await inSmallFolder(async (folder) => {
     const args = ["run", "-A", join(import.meta.dirname!, "../../cli.ts"), ...SAMPLE, "--prompt", "-"];

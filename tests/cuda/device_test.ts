@@ -215,7 +215,7 @@ Deno.test(`an op whose scratch the device does not have says what to lower (${WH
     error.message,
     /out of memory.* \d+ bytes could not be allocated on the GPU, \d+ of its \d+ are free/,
   );
-  assertStringIncludes(error.hint ?? "", "--batch-size");
+  assertStringIncludes(error.hint ?? "", "a smaller model");
 });
 
 Deno.test(`memory that the device does not have is named (${WHERE})`, async () => {
@@ -227,5 +227,5 @@ Deno.test(`memory that the device does not have is named (${WHERE})`, async () =
     LlmtsError,
     `Memory of ${bytes} bytes can't be had`,
   );
-  assertStringIncludes(error.hint ?? "", "--batch-size");
+  assertStringIncludes(error.hint ?? "", "a smaller model");
 });

@@ -134,7 +134,7 @@ Deno.test("allocate() gives zeroed memory aligned to 64 bytes", () => {
 
 Deno.test("allocate() names the bytes that can't be had (D-22)", () => {
   const error = assertThrows(() => openDevice().allocate(2 ** 52), LlmtsError, String(2 ** 52));
-  assertStringIncludes(error.hint ?? "", "--batch-size");
+  assertStringIncludes(error.hint ?? "", "a smaller model");
 });
 
 Deno.test("ops name the op, what is wrong and the shapes", () => {
