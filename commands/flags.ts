@@ -20,6 +20,9 @@ interface FlagBase {
   readonly group: string;
   /** What happens without the flag, where that is not a fixed value. */
   readonly absent?: string;
+  /** Property of another flag that says the same in another way: given as an argument, either takes the place of the other in a
+   * config file. */
+  readonly insteadOf?: string;
 }
 
 /** A number; `integer` takes whole numbers only. Bounds are inclusive but for `above`. */
@@ -159,7 +162,10 @@ export function parseFlags<T extends FlagTable>(
   for (const [property, flag] of Object.entries(spec.flags)) {
     const file = values[property];
     if (flag.type !== "config" || typeof file !== "string") continue;
-    for (const [name, value] of readConfig(file, spec.flags)) values[name] ??= value;
+    const replaced = replacedBy(values, spec.flags);
+    for (const [name, value] of readConfig(file, spec.flags)) {
+      if (!replaced.has(name)) values[name] ??= value;
+    }
   }
   const given = new Set<keyof T>(Object.keys(values));
   for (const [property, flag] of Object.entries(spec.flags)) {
@@ -205,6 +211,14 @@ function parseValue(name: string, flag: Exclude<Flag, BooleanFlag>, text: string
     });
   }
   return value;
+}
+
+/** The flags whose place those given take. */
+function replacedBy(given: Readonly<Record<string, unknown>>, flags: FlagTable): ReadonlySet<string> {
+  const pairs = Object.entries(flags).flatMap(([property, { insteadOf }]) =>
+    insteadOf === undefined ? [] : [[property, insteadOf] as const]
+  );
+  return new Set(pairs.flatMap(([a, b]) => [...(a in given ? [b] : []), ...(b in given ? [a] : [])]));
 }
 
 function unknownFlag(usage: string, argument: string, known: ReadonlyMap<string, string>): UsageError {

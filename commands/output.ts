@@ -4,23 +4,33 @@
  * @module
  */
 
+import { LlmtsError } from "../src/errors.ts";
+import { systemReason } from "../src/io/files.ts";
+
 const encoder = new TextEncoder();
 
 /**
  * Writes text to stdout.
  *
  * @throws {Deno.errors.BrokenPipe} nobody reads stdout any more
+ * @throws {LlmtsError} it can't be written: a full disk, a terminal that is gone
  */
 export function print(text: string): void {
-  writeAll(Deno.stdout, encoder.encode(text));
+  try {
+    writeAll(Deno.stdout, encoder.encode(text));
+  } catch (error) {
+    const reason = systemReason(error);
+    if (reason === undefined || error instanceof Deno.errors.BrokenPipe) throw error;
+    throw new LlmtsError(`The output can't be written: ${reason}`, { cause: error });
+  }
 }
 
-/** Writes a line to stderr; where nobody reads it, it is lost. */
+/** Writes a line to stderr; where that can't be written, it is lost. */
 export function notice(line: string): void {
   try {
     writeAll(Deno.stderr, encoder.encode(`${line}\n`));
   } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    if (systemReason(error) === undefined) throw error;
   }
 }
 

@@ -4,11 +4,17 @@
  *
  * @module
  */
-import { checkDiskSpace, completeSteps, deleteCheckpoint, removeLeftovers } from "../src/checkpoints.ts";
+import {
+  checkDiskSpace,
+  claimFolder,
+  completeSteps,
+  deleteCheckpoint,
+  removeLeftovers,
+} from "../src/checkpoints.ts";
 import { isPreset } from "../src/config.ts";
 import { measurePeak, trainingFlops } from "../src/flops.ts";
-import { makeFolder } from "../src/io/files.ts";
-import { DataLoader } from "../src/io/loader.ts";
+import { isFolder, makeFolder } from "../src/io/files.ts";
+import { DataLoader, validationBatches } from "../src/io/loader.ts";
 import { openShards } from "../src/io/shards.ts";
 import { readState } from "../src/io/state.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
@@ -21,8 +27,8 @@ import { chooseData } from "./train_data.ts";
 import { FLAGS, LEARNING_RATE, type TrainFlags } from "./train_flags.ts";
 import { planLines } from "./train_plan.ts";
 import { modelLines } from "./train_report.ts";
-import { findRun, resumeLoader, type Settings } from "./train_resume.ts";
-import { runSteps } from "./train_run.ts";
+import { findRun, hintingAtOlder, resumeLoader, type Settings } from "./train_resume.ts";
+import { runSteps, unread } from "./train_run.ts";
 import { checkpointSize } from "./train_save.ts";
 import {
   checkpointsKept,
@@ -46,7 +52,8 @@ export const command = defineCommand({
     "A checkpoint is model_STEP.bin, state_STEP_00000.bin and DONE_STEP, as llm.c's, and run_STEP.json with the rest: " +
     "--resume goes on from it bit for bit as if the run had never stopped, with the same number of threads. It takes the " +
     "flags of the run where none are given, and refuses others that would change what is computed unless --accept names them.",
-    "Ctrl-C or SIGTERM finishes the step and writes a checkpoint; a second one stops at once.",
+    "Ctrl-C, SIGTERM or a closed terminal finishes the step and writes a checkpoint; a second one stops at once. So does " +
+    "what goes wrong on the way: a full disk, a bad token. Under nohup, training goes on without its terminal.",
   ],
   examples: [
     "llmts train --steps 500 --model d6",
@@ -60,6 +67,9 @@ export const command = defineCommand({
     const log = openLog();
     try {
       return await train(flags, given, log);
+    } catch (error) {
+      if (error instanceof Deno.errors.BrokenPipe && !flags.dryRun) throw unread(error);
+      throw flags.resume ? hintingAtOlder(error, flags.out) : error;
     } finally {
       log.end();
     }
@@ -67,6 +77,8 @@ export const command = defineCommand({
 });
 
 async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): Promise<number> {
+  // Before the folder's checkpoints are looked at, or, where there is none yet, once it is made.
+  using claim = flags.dryRun || !isFolder(flags.out) ? undefined : claimFolder(flags.out);
   // All that can be refused is refused before memory is allocated.
   const resumed = flags.resume ? findRun(flags.out) : undefined;
   const { settings, changed, notes } = runSettings(flags, given, resumed);
@@ -116,6 +128,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
     return 0;
   }
   await makeFolder(flags.out);
+  using _ = claim === undefined ? claimFolder(flags.out) : undefined;
   checkDiskSpace(flags.out, saved);
 
   const model = loadModel(source, device, { seed: settings.seed, precision, keepMaster });
@@ -149,6 +162,10 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
     if (note !== undefined) log.line(note);
     log.line(`resuming after step ${step} of ${steps}`);
   } else if (flags.overwrite) {
+    // Reads what the run begins with, which can still be refused: that shouldn't cost the run before it.
+    for (const _ of validationBatches(val.paths, config.V, { B, T, limit: settings.valTokens }));
+    for (let i = 0; i < accumulation; i++) loader.next();
+    loader.reset();
     for (const step of completeSteps(flags.out)) deleteCheckpoint(flags.out, step);
   }
   removeLeftovers(flags.out);

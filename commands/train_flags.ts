@@ -20,6 +20,8 @@ export const LEARNING_RATE = { scratch: 8e-4, checkpoint: 1e-4 };
 
 /** Steps without `--steps` and `--epochs`. */
 export const STEPS = 40;
+/** Files are named by their step, in eight digits. */
+export const MOST_STEPS = 99_999_999;
 
 /** See the module. */
 export const FLAGS = {
@@ -94,6 +96,7 @@ export const FLAGS = {
     type: "integer",
     value: "N",
     min: 1,
+    max: MOST_STEPS,
     absent: String(STEPS),
     description: "steps of the whole run, those before --resume too",
     group: "Training",
@@ -103,6 +106,7 @@ export const FLAGS = {
     value: "N",
     above: 0,
     absent: "--steps says how long",
+    insteadOf: "steps",
     description: "in place of --steps: passes over the training data",
     group: "Training",
   },

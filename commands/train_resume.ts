@@ -5,7 +5,7 @@
  */
 import { resolve } from "@std/path";
 import { type CheckpointFiles, checkpointFiles, completeSteps } from "../src/checkpoints.ts";
-import { FileError, UsageError } from "../src/errors.ts";
+import { FileError, LlmtsError, UsageError } from "../src/errors.ts";
 import { readCheckpointHeader } from "../src/io/checkpoint.ts";
 import { exists } from "../src/io/files.ts";
 import type { DataLoader, LoaderState } from "../src/io/loader.ts";
@@ -77,6 +77,18 @@ export function findRun(folder: string): Resumed | undefined {
   return { step, files, run };
 }
 
+/** An error as it is, or, of a file of the newest checkpoint where there is an older one, with how to go on from that. */
+export function hintingAtOlder(error: unknown, folder: string): unknown {
+  const [older, newest] = completeSteps(folder).slice(-2);
+  if (!(error instanceof FileError) || older === undefined || newest === undefined) return error;
+  const { run, model, state, done } = checkpointFiles(folder, newest);
+  if (![run, model, state].includes(error.path)) return error;
+  return new LlmtsError(error.message, {
+    cause: error,
+    hint: `remove "${done}" to go on from the checkpoint before it, of step ${older}`,
+  });
+}
+
 /** The flags of a run as a checkpoint holds them, by name: without those that only this invocation has. */
 export function savedFlags(settings: Settings): RunState["flags"] {
   const entries = Object.keys(FLAGS).filter((property) => !OF_INVOCATION.has(property)).flatMap(
@@ -92,14 +104,15 @@ export function savedFlags(settings: Settings): RunState["flags"] {
  * Puts the flags of a run that goes on together: those given now, else the run's own.
  *
  * @param given properties of the flags that are not there by default
+ * @param accepted those that may differ from the run's so far, see {@linkcode acceptedFlags}
  * @throws {UsageError} a flag that decides what is computed has changed, and `--accept` doesn't name it
  */
 export function resumeSettings(
   flags: TrainFlags,
   given: ReadonlySet<string>,
   { files, run }: Resumed,
+  accepted: ReadonlySet<Property>,
 ): ResumedSettings {
-  const accepted = acceptedFlags(flags.accept);
   if (run === undefined) return llmcSettings(flags, given, files);
   const settings = runSettings(files.run, run.flags);
   const merged: Record<string, unknown> = { ...flags };
@@ -191,13 +204,13 @@ function llmcSettings(
 }
 
 /** The properties that `--accept` names. @throws {UsageError} one is no flag that could be refused */
-function acceptedFlags(names: string | undefined): Set<Property> {
+export function acceptedFlags(names: string | undefined): ReadonlySet<Property> {
   const known = new Map(
     [...DECISIVE, ...LENGTH].map((property) => [flagName(property).slice(2), property]),
   );
   return new Set(
-    (names ?? "").split(",").filter((name) => name !== "").map((name) => {
-      const property = known.get(name.trim().replace(/^--/, ""));
+    (names ?? "").split(",").map((name) => name.trim()).filter((name) => name !== "").map((name) => {
+      const property = known.get(name.replace(/^--/, ""));
       if (property !== undefined) return property;
       throw new UsageError(`--accept names "${name}", expected names of flags that decide what is computed`, {
         hint: `these: ${[...known.keys()].join(",")}`,

@@ -5,9 +5,9 @@
  */
 import { checkpointFiles, completeSteps, pruneCheckpoints } from "../src/checkpoints.ts";
 import { END_OF_TEXT, GPT2_VOCABULARY } from "../src/config.ts";
-import { LlmtsError } from "../src/errors.ts";
+import { DivergenceError, LlmtsError } from "../src/errors.ts";
 import { generate } from "../src/generate.ts";
-import { type Batch, validationBatches } from "../src/io/loader.ts";
+import { type Batch, type LoaderState, validationBatches } from "../src/io/loader.ts";
 import { gpt2Tokenizer, streamDecoder } from "../src/io/tokenizer.ts";
 import { openRunLog } from "../src/run_log.ts";
 import { learningRateAt } from "../src/schedule.ts";
@@ -29,15 +29,19 @@ export async function runSteps(run: TrainRun, log: Log): Promise<number> {
   const { out, checkpointEvery, valEvery, sampleEvery, keepBest } = settings;
   const { model: { config } } = trainer;
   let { best, validated } = start;
+  let [done, saved] = [start.step, start.step];
+  let making: LoaderState | undefined; // where the data of the step begins that is being made
   let skipped = 0;
   const tokens = settings.batchSize * settings.seqLen * accumulation;
   const samples = sampleEvery > 0 && canSample(config.V, log);
   const resumeAt = start.step > 0 ? start.step : undefined;
   await writeConfig(settings);
   using runLog = await openRunLog(out, { resumeAt, tensorboard: settings.tensorboard });
-  await using interrupt = await catchInterrupt(() =>
-    log.line("interrupted: finishing the step; Ctrl-C again stops at once")
-  );
+  await using interrupt = await catchInterrupt(() => {
+    try {
+      log.line("interrupted: finishing the step; Ctrl-C again stops at once");
+    } catch { /* no output any more: the step's own line will say so */ }
+  });
   const validations: { step: number; loss: number }[] = [];
 
   /** @returns whether the loss is the lowest so far */
@@ -56,6 +60,7 @@ export async function runSteps(run: TrainRun, log: Log): Promise<number> {
 
   const save = async (step: number): Promise<void> => {
     await saveRun(run, { step, tokens: start.tokens + (step - start.step) * tokens, best, validated });
+    saved = step;
     log.line(`checkpoint: ${checkpointFiles(out, step).model}`);
     const kept = keepBest ? best?.step : undefined;
     pruneCheckpoints(out, { keep: settings.keep, majorEvery: settings.majorEvery, best: kept });
@@ -64,14 +69,14 @@ export async function runSteps(run: TrainRun, log: Log): Promise<number> {
 
   const pace = createPace({ steps, tokens, flops: run.flops });
   const began = performance.now();
-  if (start.step === 0 || (validated !== start.step && isDue(start.step, valEvery))) {
-    await validate(start.step);
-  }
-  for (let step = start.step + 1; step <= steps && !interrupt.requested; step++) {
+
+  async function advance(step: number): Promise<void> {
     const { epoch } = loader;
     const learningRate = rateOf(run, step);
     const before = performance.now();
-    const result = await named(step, out, () => takeStep(run, learningRate));
+    making = loader.state;
+    const result = await takeStep(run, learningRate);
+    [done, making] = [step, undefined];
     const stepPace = pace.add(step, performance.now() - before);
     const outlier = outlierOf(result, settings);
     if (outlier) skipped++;
@@ -81,23 +86,29 @@ export async function runSteps(run: TrainRun, log: Log): Promise<number> {
     log.progress(progressLine({ step, ...told, ...(outlier && { skipped: outlier }) }, steps, log.columns()));
     await yieldToListeners();
 
-    let improved = false;
-    try {
-      if (isDue(step, valEvery)) improved = await validate(step);
-    } catch (error) {
-      await save(step); // what is wrong with the validation shouldn't cost what was trained
-      throw error;
-    }
-    const saving = isDue(step, checkpointEvery) || (keepBest && improved);
-    if (saving || interrupt.requested) await save(step);
+    const improved = isDue(step, valEvery) && await validate(step);
+    if (isDue(step, checkpointEvery) || (keepBest && improved) || interrupt.requested) await save(step);
     if (samples && isDue(step, sampleEvery)) {
       await sample(run, interrupt, log);
-      if (interrupt.requested && !saving) await save(step);
+      if (interrupt.requested && saved < step) await save(step);
     }
     if (loader.epoch > epoch && step < steps && !settings.overfit) {
       log.line(`epoch ${loader.epoch + 1}: the training data starts over`);
     }
     if (interrupt.requested && step < steps) log.line(`to go on: ${resumeCommand(out)}`);
+  }
+
+  try {
+    if (start.step === 0 || (validated !== start.step && isDue(start.step, valEvery))) {
+      await validate(start.step);
+    }
+    while (done < steps && !interrupt.requested) await advance(done + 1);
+  } catch (error) {
+    const step = making && done + 1;
+    if (making) loader.state = making;
+    // Whatever is wrong, it shouldn't cost what was trained. The first error is the one to report.
+    if (done > saved && !(error instanceof DivergenceError)) await save(done).catch(() => {});
+    throw inWords(error, out, step);
   }
   if (interrupt.requested) return 130;
   const made = steps - start.step;
@@ -111,7 +122,11 @@ export async function runSteps(run: TrainRun, log: Log): Promise<number> {
     peakMemory: peakMemory(),
     files: [checkpointFiles(out, steps).model],
   });
-  for (const line of closing) log.line(line);
+  try {
+    for (const line of closing) log.line(line);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error; // all is done
+  }
   return 0;
 }
 
@@ -164,20 +179,22 @@ async function validationLoss(
   return { loss: sum / tokens, tokens };
 }
 
-/** Runs a step; its errors say which it was, and which checkpoint is left. */
-async function named<T>(step: number, out: string, run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    if (!(error instanceof LlmtsError)) throw error;
-    const saved = completeSteps(out).at(-1);
-    const left = saved === undefined ? [] : [`the checkpoint of step ${saved} is in "${out}"`];
-    const hint = [...(error.hint === undefined ? [] : [error.hint]), ...left].join("; ");
-    throw new LlmtsError(`Step ${step}: ${error.message}`, {
-      cause: error,
-      ...(hint === "" ? {} : { hint }),
-    });
-  }
+/** Where a command that only prints is done, when nobody reads on, training had more to do. */
+export function unread(cause: Deno.errors.BrokenPipe): LlmtsError {
+  return new LlmtsError("Nobody reads the output any more", { cause });
+}
+
+/** An error that ends a run, with the step that it came in and the checkpoint that is left. */
+function inWords(error: unknown, out: string, step: number | undefined): unknown {
+  const known = error instanceof Deno.errors.BrokenPipe ? unread(error) : error;
+  if (!(known instanceof LlmtsError)) return known;
+  const saved = completeSteps(out).at(-1);
+  const left = saved === undefined ? [] : [`the checkpoint of step ${saved} is in "${out}"`];
+  const hint = [...(known.hint === undefined ? [] : [known.hint]), ...left].join("; ");
+  return new LlmtsError(step === undefined ? known.message : `Step ${step}: ${known.message}`, {
+    cause: known,
+    ...(hint === "" ? {} : { hint }),
+  });
 }
 
 /** Whether samples can be printed; says so if not. */

@@ -7,8 +7,14 @@ import { completeSteps } from "../src/checkpoints.ts";
 import { UsageError } from "../src/errors.ts";
 import { exists } from "../src/io/files.ts";
 import { findModel } from "../src/load.ts";
-import { GPT2_CHECKPOINT, SMALL_PRESET, STEPS, type TrainFlags } from "./train_flags.ts";
-import { type Resumed, type ResumedSettings, resumeSettings, type Settings } from "./train_resume.ts";
+import { GPT2_CHECKPOINT, MOST_STEPS, SMALL_PRESET, STEPS, type TrainFlags } from "./train_flags.ts";
+import {
+  acceptedFlags,
+  type Resumed,
+  type ResumedSettings,
+  resumeSettings,
+  type Settings,
+} from "./train_resume.ts";
 
 /** The flags to train with: those given, or those of the run that goes on. @throws {UsageError} they contradict */
 export function runSettings(
@@ -19,11 +25,15 @@ export function runSettings(
   if (flags.resume && flags.overwrite) {
     throw new UsageError("--resume goes on with a run, --overwrite deletes it", { hint: "give one of them" });
   }
+  if (flags.accept !== undefined && !flags.resume) {
+    throw new UsageError("--accept is for runs that go on: there is no --resume", { hint: "leave it out" });
+  }
   if (flags.steps !== undefined && flags.epochs !== undefined) {
     throw new UsageError("--steps and --epochs both say how long to train", { hint: "give one of them" });
   }
+  const accepted = acceptedFlags(flags.accept);
   const run = resumed
-    ? resumeSettings(flags, given, resumed)
+    ? resumeSettings(flags, given, resumed, accepted)
     : { settings: flags, changed: [], notes: freshNotes(flags) };
   const { settings } = run;
   if (settings.overfit && settings.shuffle) {
@@ -69,6 +79,11 @@ export function microBatches({ batchSize: B, seqLen: T, totalBatchSize }: Settin
 export function stepCount({ steps, epochs }: Settings, batches: number, accumulation: number): number {
   if (epochs === undefined) return steps ?? STEPS;
   const count = Math.floor(epochs * batches / accumulation);
+  if (count > MOST_STEPS) {
+    throw new UsageError(`--epochs ${epochs} are ${count} steps, expected at most ${MOST_STEPS}`, {
+      hint: "lower --epochs",
+    });
+  }
   if (count > 0) return count;
   throw new UsageError(
     `--epochs ${epochs} is no step: an epoch has ${batches} batches, a step takes ${accumulation}`,
@@ -92,11 +107,19 @@ export function checkpointsKept(
   { checkpointEvery, keep, majorEvery, keepBest }: Settings,
   steps: number,
 ): number {
-  const written = Array.from(
-    { length: timesDue(steps, checkpointEvery) },
-    (_, i) => Math.min(steps, (i + 1) * checkpointEvery || steps),
-  );
-  if (keep === 0) return written.length;
-  const majors = written.slice(0, -keep).filter((step) => majorEvery > 0 && step % majorEvery === 0);
-  return Math.min(keep, written.length) + majors.length + (keepBest ? 1 : 0);
+  const written = timesDue(steps, checkpointEvery);
+  if (keep === 0) return written;
+  // Those before the newest are multiples of --checkpoint-every; majors are what is left of them.
+  const before = Math.max(0, written - keep) * checkpointEvery;
+  const majors = before > 0 && majorEvery > 0
+    ? Math.floor(before / commonMultiple(checkpointEvery, majorEvery))
+    : 0;
+  return Math.min(keep, written) + majors + (keepBest ? 1 : 0);
+}
+
+/** The least common multiple of two positive numbers. */
+function commonMultiple(a: number, b: number): number {
+  let [divisor, rest] = [a, b];
+  while (rest > 0) [divisor, rest] = [rest, divisor % rest];
+  return a / divisor * b;
 }

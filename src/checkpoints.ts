@@ -62,6 +62,33 @@ export function completeSteps(folder: string): number[] {
 }
 
 /**
+ * Takes a folder for this process until the claim is disposed of: two runs would mix their checkpoints. The system
+ * forgets it when the process ends, however that happens. Where it knows no locks of folders, nothing is claimed.
+ *
+ * @throws {LlmtsError} another process has it
+ */
+export function claimFolder(folder: string): Disposable {
+  const nothing = { [Symbol.dispose](): void {} };
+  let descriptor: Deno.FsFile;
+  try {
+    descriptor = Deno.openSync(folder);
+  } catch {
+    return nothing; // Windows opens no folders; what else is wrong shows when files are written
+  }
+  let claimed: boolean;
+  try {
+    claimed = descriptor.tryLockSync(true);
+  } catch {
+    claimed = true; // some network file systems have no locks
+  }
+  if (claimed) return descriptor;
+  descriptor.close();
+  throw new LlmtsError(`Another llmts is training into "${folder}"`, {
+    hint: "wait until it is done, or give another --out",
+  });
+}
+
+/**
  * Writes the checkpoint of `state.step`. If that fails or is killed half way, the folder has no DONE of that step, and
  * every other checkpoint is as it was.
  *

@@ -22,6 +22,11 @@ export class UsageError extends LlmtsError {
   override name = "UsageError";
 }
 
+/** Training has diverged: the loss or the gradients are not finite. */
+export class DivergenceError extends LlmtsError {
+  override name = "DivergenceError";
+}
+
 /** A file that is missing, damaged or of another format than expected. */
 export class FileError extends LlmtsError {
   override name = "FileError";

@@ -5,7 +5,7 @@
  */
 import { allocateActivations, type RecomputeLevel } from "./activations.ts";
 import { type AdamW, ADAMW_DEFAULTS, createAdamW } from "./adamw.ts";
-import { LlmtsError } from "./errors.ts";
+import { DivergenceError, LlmtsError } from "./errors.ts";
 import { createEvaluator, type Evaluator } from "./evaluate.ts";
 import type { Batch } from "./io/loader.ts";
 import { backward, forward, type Model } from "./model.ts";
@@ -63,7 +63,7 @@ export interface Trainer {
    * that loss and gradients are those of one batch of them all.
    *
    * @param batches one, or several of which each may reuse the arrays of the one before
-   * @throws {LlmtsError} the loss or the gradients are not finite; the model is as before
+   * @throws {DivergenceError} the loss or the gradients are not finite; the model is as before
    */
   step(batches: Batch | Iterable<Batch>, learningRate: number): StepResult;
   /** As `step`, and yields between batches, so that a caller can see to other things. */
@@ -125,9 +125,12 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
   function update(loss: number, learningRate: number): StepResult {
     const gradNorm = device.ops.globalNorm(gradients.flat);
     if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-      throw new LlmtsError(`The loss is ${loss} and the gradient norm ${gradNorm}: training has diverged`, {
-        hint: `lower --learning-rate (it was ${learningRate})`,
-      });
+      throw new DivergenceError(
+        `The loss is ${loss} and the gradient norm ${gradNorm}: training has diverged`,
+        {
+          hint: `lower --learning-rate (it was ${learningRate})`,
+        },
+      );
     }
     const [lossZ, gradZ] = [losses.push(loss), norms.push(gradNorm)];
     const skipped = (skipLossZ > 0 && lossZ > skipLossZ) || (skipGradZ > 0 && gradZ > skipGradZ);

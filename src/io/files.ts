@@ -175,7 +175,7 @@ export async function writeFileAtomically<T>(
   } catch (error) {
     if (open) file.close();
     await Deno.remove(temporary).catch(() => {}); // the first error is the one to report
-    throw isSystemError(error) ? systemError(path, "cannot be written", error) : error;
+    throw systemError(path, "cannot be written", error);
   }
 }
 
@@ -244,17 +244,18 @@ export function folderEntries(path: string): Deno.DirEntry[] {
   }
 }
 
-function isSystemError(error: unknown): error is Error {
-  return error instanceof Error && /\(os error \d+\)/.test(error.message);
+/** What the operating system said in a failed call, in words rather than an error number; undefined of other errors. */
+export function systemReason(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !/\(os error \d+\)/.test(error.message)) return undefined;
+  if (error instanceof Deno.errors.NotFound) return "no such file or folder";
+  const words = error.message.replace(/ \(os error \d+\).*$/s, "");
+  return words.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
 }
 
 /** A failed system call as a FileError, in words rather than an error number; any other error as it is. */
 export function systemError(path: string, failure: string, error: unknown, hint?: string): unknown {
-  if (!isSystemError(error)) return error;
-  const reason = error instanceof Deno.errors.NotFound
-    ? "no such file or folder"
-    : error.message.replace(/ \(os error \d+\).*$/s, "").replace(/^[A-Z](?=[a-z])/, (letter) =>
-      letter.toLowerCase());
+  const reason = systemReason(error);
+  if (reason === undefined) return error;
   return new FileError(
     path,
     `${failure}: ${reason}`,

@@ -94,3 +94,22 @@ Deno.test("catchInterrupt() gives Ctrl-C back when it is disposed of", onlyWithS
     busy(60000);`);
   assertEquals([status.success, stdout], [false, "ready\n"]);
 });
+
+Deno.test(
+  "catchInterrupt() lets a program go on without its terminal where SIGHUP is ignored, as nohup does",
+  onlyWithSignals,
+  async () => {
+    const script = `import { catchInterrupt, yieldToListeners } from ${JSON.stringify(MODULE)};
+    await using interrupt = await catchInterrupt(() => console.log("caught"));
+    Deno.kill(Deno.pid, "SIGHUP");
+    for (const end = Date.now() + 500; Date.now() < end;) await yieldToListeners();
+    console.log("after", interrupt.requested);`;
+    for (const [trap, expected] of [["true", "caught\nafter true\n"], ["trap '' HUP", "after false\n"]]) {
+      const { code, stdout } = await new Deno.Command("sh", {
+        args: ["-c", `${trap}; exec "$0" eval --ext=ts "$1"`, Deno.execPath(), script],
+        stderr: "null",
+      }).output();
+      assertEquals([code, new TextDecoder().decode(stdout)], [0, expected], trap);
+    }
+  },
+);

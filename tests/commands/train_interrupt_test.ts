@@ -6,7 +6,7 @@ import { inSmallFolder, SILENT, SMALL_RUN, writeSmallModel } from "./small_model
 
 const onlyWithSignals = { ignore: Deno.build.os === "windows" };
 
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   Deno.test(
     `llmts train finishes the step at ${signal}, saves, and goes on to the bits of an undisturbed run (A-10)`,
     onlyWithSignals,

@@ -110,6 +110,7 @@ Deno.test("A-30: llmts train --resume lists flags that changed, and refuses or a
       [["--model", "d2"], "can't go on with --model d2 (was small.bin)", "model_00000010.bin"],
       [["--precision", "bf16", "--accept", "precision"], '--accept names "precision"', "learning-rate"],
       [["--overwrite"], "--overwrite deletes it", "give one of them"],
+      [["--batch-size", "4", "--accept", " seed , "], "--batch-size 4 (was 2)", "--accept seed,batch-size"],
     ];
     for (const [args, message, hint] of cases) {
       const { code, stderr } = await resume(args);

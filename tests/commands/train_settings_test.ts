@@ -1,0 +1,35 @@
+import { assertEquals } from "@std/assert";
+import { FLAGS, type TrainFlags } from "../../commands/train_flags.ts";
+import { checkpointsKept } from "../../commands/train_settings.ts";
+import { parseFlags } from "../../commands/flags.ts";
+
+function settings(args: Record<string, number>): TrainFlags {
+  const list = Object.entries(args).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  return parseFlags({ usage: "llmts train", flags: FLAGS }, list).values;
+}
+
+/** The same, by listing the steps. */
+function listed(steps: number, every: number, keep: number, major: number): number {
+  const written = Array.from({ length: steps }, (_, i) => i + 1).filter((step) =>
+    step === steps || (every > 0 && step % every === 0)
+  );
+  const isMajor = (step: number): boolean => major > 0 && step % major === 0;
+  return written.filter((step, i) => keep === 0 || i >= written.length - keep || isMajor(step)).length;
+}
+
+Deno.test("checkpointsKept() is the number of those that stay", () => {
+  for (const steps of [1, 7, 12, 60]) {
+    for (const every of [0, 1, 2, 3, 5, 12, 100]) {
+      for (const keep of [0, 1, 2, 5, 80]) {
+        for (const major of [0, 1, 4, 6, 15]) {
+          assertEquals(
+            checkpointsKept(settings({ "checkpoint-every": every, keep, "major-every": major }), steps),
+            listed(steps, every, keep, major),
+            `${steps} steps, every ${every}, keep ${keep}, majors ${major}`,
+          );
+        }
+      }
+    }
+  }
+  assertEquals(checkpointsKept(settings({ "checkpoint-every": 1 }), 99_999_999), 99_999_999);
+});
