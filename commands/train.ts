@@ -16,7 +16,7 @@ import { measurePeak, trainingFlops } from "../src/flops.ts";
 import { isFolder, makeFolder } from "../src/io/files.ts";
 import { DataLoader, validationBatches } from "../src/io/loader.ts";
 import { openShards } from "../src/io/shards.ts";
-import { readState } from "../src/io/state.ts";
+import { readState, readStateHeader } from "../src/io/state.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import { createTrainer } from "../src/trainer.ts";
@@ -121,7 +121,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
       epochTokens: loader.batches * B * T,
       validation: { tokens, times: 1 + timesDue(steps, valEvery) },
       freeMemory: device.freeMemory(),
-      checkpoint: { bytes: saved, kept: checkpointsKept(settings, steps) },
+      checkpoint: { bytes: saved, kept: checkpointsKept(settings, steps), atMost: settings.keepBest },
       peak: measurePeak(device, precision),
     });
     for (const line of plan) log.line(line);
@@ -153,7 +153,10 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   if (resumed) {
     const { step, files, run } = resumed;
     const { m, v } = trainer.optimizer;
-    const state = readState(files.state, { device, m, v, master: model.master });
+    // llm.c's bf16 run that goes on in fp32 does so with its master weights.
+    const master = model.master ??
+      (precision === "fp32" && readStateHeader(files.state).hasMaster ? model.parameters : null);
+    const state = readState(files.state, { device, m, v, master });
     trainer.optimizer.steps = step;
     if (model.master !== null) device.ops.convert(model.parameters.flat, model.master.flat);
     const epoch = run?.epoch ?? Math.floor(Math.max(0, step * accumulation - 1) / loader.batches);

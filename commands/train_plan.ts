@@ -36,8 +36,8 @@ export interface TrainPlan {
   readonly memory: MemoryPlan;
   /** Bytes of memory that are free on the device. */
   readonly freeMemory: number;
-  /** Bytes of a checkpoint, and how many lie on the disk at the end. */
-  readonly checkpoint: { readonly bytes: number; readonly kept: number };
+  /** Bytes of a checkpoint, and how many lie on the disk at the end, or at most. */
+  readonly checkpoint: { readonly bytes: number; readonly kept: number; readonly atMost: boolean };
   /** FLOP/s that the device reaches in a matmul: measurePeak of src/flops.ts. */
   readonly peak: number;
 }
@@ -79,9 +79,9 @@ export function planLines(plan: TrainPlan): string[] {
     ],
     [
       "checkpoints",
-      `${plural(checkpoint.kept, "file set", "file sets")} of ${formatBytes(checkpoint.bytes)}: ${
-        formatBytes(checkpoint.kept * checkpoint.bytes)
-      } on the disk`,
+      `${checkpoint.atMost ? "at most " : ""}${plural(checkpoint.kept, "file set", "file sets")} of ${
+        formatBytes(checkpoint.bytes)
+      }: ${formatBytes(checkpoint.kept * checkpoint.bytes)} on the disk`,
     ],
     ["estimated time", timeText(plan)],
   ]);

@@ -197,8 +197,8 @@ function llmcSettings(
     notes: [
       `"${files.run}" isn't there, so the flags of the run so far are not known: it goes on with those given now, ` +
       `or their defaults, and what its files show: ${assumed.join(" ")}`,
-      "assumed: the same --batch-size, --seq-len, --total-batch-size and --data so far; AdamW with betas 0.9 and 0.999; " +
-      "empty windows of losses and norms",
+      "assumed: the same --batch-size, --seq-len, --total-batch-size and --data so far; empty windows of losses and norms. " +
+      "AdamW goes on with betas 0.9 and 0.999; llm.c's on a GPU had 0.9 and 0.95",
     ],
   };
 }

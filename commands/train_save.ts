@@ -10,7 +10,7 @@ import { LlmtsError } from "../src/errors.ts";
 import { checkpointBytes, type StoredPrecision } from "../src/io/checkpoint.ts";
 import { writeFileAtomically, writeFully } from "../src/io/files.ts";
 import type { DataLoader, LoaderState } from "../src/io/loader.ts";
-import { stateBytes } from "../src/io/state.ts";
+import { ROUNDING_SEED, stateBytes } from "../src/io/state.ts";
 import { fp32Weights, type Precision } from "../src/model.ts";
 import type { Trainer } from "../src/trainer.ts";
 import { effectiveConfig } from "./config_file.ts";
@@ -71,8 +71,8 @@ export async function saveRun({ settings, trainer, loader }: TrainRun, position:
     model,
     stored: storedPrecision(precision, keepMaster),
     optimizer: { device, m, v, master },
-    // Rounding is a hash of seed, step and element here, and has no generator.
-    state: { step, loader: state, rounding: 0n, roundingBefore: 0n },
+    // Rounding is a hash of seed, step and element here, and has no generator; llm.c begins a new one.
+    state: { step, loader: state, rounding: ROUNDING_SEED, roundingBefore: ROUNDING_SEED },
     run: {
       ...position,
       epoch: state.epoch,

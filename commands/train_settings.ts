@@ -102,11 +102,17 @@ export function timesDue(steps: number, every: number): number {
   return every === 0 ? 1 : Math.ceil(steps / every);
 }
 
-/** Checkpoints that lie on the disk after `steps` steps. */
-export function checkpointsKept(
-  { checkpointEvery, keep, majorEvery, keepBest }: Settings,
-  steps: number,
-): number {
+/**
+ * Checkpoints that lie on the disk after `steps` steps. With `--keep-best`, which writes more of them the more often
+ * validation finds a better loss, what they are at most.
+ */
+export function checkpointsKept(settings: Settings, steps: number): number {
+  const { checkpointEvery, keep, majorEvery, valEvery, keepBest } = settings;
+  if (keepBest) {
+    const written = Math.min(steps, timesDue(steps, checkpointEvery) + timesDue(steps, valEvery));
+    const majors = majorEvery > 0 ? Math.floor(steps / majorEvery) : 0;
+    return keep === 0 ? written : Math.min(written, keep + majors + 1);
+  }
   const written = timesDue(steps, checkpointEvery);
   if (keep === 0) return written;
   // Those before the newest are multiples of --checkpoint-every; majors are what is left of them.
@@ -114,7 +120,7 @@ export function checkpointsKept(
   const majors = before > 0 && majorEvery > 0
     ? Math.floor(before / commonMultiple(checkpointEvery, majorEvery))
     : 0;
-  return Math.min(keep, written) + majors + (keepBest ? 1 : 0);
+  return Math.min(keep, written) + majors;
 }
 
 /** The least common multiple of two positive numbers. */

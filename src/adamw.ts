@@ -17,7 +17,7 @@ export interface AdamW {
   update(gradients: Parameters, constants: Omit<AdamWConstants, "step">): void;
 }
 
-/** PyTorch's defaults, and llm.c's. */
+/** PyTorch's defaults, and those of llm.c on a CPU; on a GPU it has a beta2 of 0.95. */
 export const ADAMW_DEFAULTS = { beta1: 0.9, beta2: 0.999, eps: 1e-8 } as const;
 
 /**

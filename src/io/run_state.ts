@@ -10,7 +10,8 @@ import { FileError } from "../errors.ts";
 import { openForReading, readFully, writeFileAtomically, writeFully } from "./files.ts";
 
 const FORMAT = "llmts run state";
-const VERSION = 1;
+/** 1 came with state files whose sample was the one read last, where llm.c's is the next. */
+const VERSION = 2;
 
 const count = z.int().min(0);
 const outliers = z.object({
@@ -69,7 +70,9 @@ export function readRunState(path: string): RunState {
   if (!success) {
     const { path: [...keys], message } = error.issues[0]!;
     const where = keys.length === 0 ? "" : ` at "${keys.join(".")}"`;
-    throw new FileError(path, `is not a run state of version ${VERSION}${where}: ${message}`);
+    throw new FileError(path, `is not a run state of version ${VERSION}${where}: ${message}`, {
+      hint: "a run of an earlier llmts can't go on; its model_ file can be trained further with --model",
+    });
   }
   const { format: _format, version: _version, ...state } = data;
   return state;

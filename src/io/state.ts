@@ -43,8 +43,8 @@ const TWISTER = { bytes: 2520, left: 8, next: 12, words: 16, constants: 2512, co
 /** What llm.c takes for an unset generator if it isn't there. */
 const TWISTER_CONSTANT = 0x9908b0df;
 
-/** A sample index before the first: llm.c's size_t wraps round. */
-const BEFORE_FIRST = 2n ** 64n - 1n;
+/** What llm.c's generator for stochastic rounding begins with. At 0 it would stay. */
+export const ROUNDING_SEED = 13371337n;
 
 /** The tensors of a state file. */
 export interface OptimizerTensors {
@@ -62,7 +62,7 @@ export interface TrainingState {
   readonly step: number;
   /** Where the data loader is. The format has no epoch: one that is read says 0. */
   readonly loader: LoaderState;
-  /** llm.c's generator for stochastic rounding, 64 bits, and what it was before the last update; 0 where there is none. */
+  /** llm.c's generator for stochastic rounding, 64 bits, and what it was before the last update. */
   readonly rounding: bigint;
   readonly roundingBefore: bigint;
 }
@@ -107,7 +107,7 @@ export async function writeState(
     view.setBigUint64(4 * FIELD.rounding, rounding, true);
     view.setBigUint64(4 * FIELD.roundingBefore, roundingBefore, true);
     view.setBigUint64(4 * FIELD.shard, BigInt(shard), true);
-    view.setBigUint64(4 * FIELD.sample, sample < 0 ? BEFORE_FIRST : BigInt(sample), true);
+    view.setBigUint64(4 * FIELD.sample, BigInt(sample + 1), true); // llm.c's index is of the next sample
     writeFully(file, new Uint8Array(header.buffer));
     for (const parameters of [m, v, master]) {
       if (parameters === null) continue;
@@ -198,12 +198,11 @@ export function readState(
       device.write(tensor, values);
     }
   }
-  const sample = long(FIELD.sample);
   return {
     step,
     loader: {
       shard: Number(long(FIELD.shard)),
-      sample: sample === BEFORE_FIRST ? -1 : Number(sample),
+      sample: Number(long(FIELD.sample)) - 1,
       epoch: 0,
       shuffle,
     },

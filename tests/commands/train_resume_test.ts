@@ -191,7 +191,7 @@ async function writeLlmcRun(
   header.set([20240527, 1, 1, 0, master ? 1 : 0, 0]); // magic, version, processes, rank, master weights, shuffles
   header[10] = 5; // step
   header[20] = 13371337; // generator for rounding
-  header[32] = 4; // sample: the fifth batch was the last
+  header[32] = 5; // sample: the sixth batch is the next
   const moments = [new Float32Array(weights.length).fill(1e-3), new Float32Array(weights.length).fill(1e-4)];
   const parts = [header, ...moments, ...(master ? [weights] : [])];
   const blob = new Blob(parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength)));
@@ -206,13 +206,15 @@ for (
     ["fp32", false, "--precision fp32"],
     ["bf16", true, "--precision bf16 --master-weights yes"],
     ["bf16", false, "--precision bf16 --master-weights no"],
+    ["bf16", true, "--precision fp32"],
   ] as const
 ) {
-  Deno.test(`llmts train --resume goes on in llm.c's folder, ${assumed}`, async () => {
+  Deno.test(`llmts train --resume goes on in llm.c's folder of ${stored}, ${assumed}`, async () => {
     await inSmallFolder(async (folder) => {
       await writeLlmcRun(folder, { stored, master });
       const own = SMALL_RUN.filter((arg) => arg !== "--model" && arg !== "small.bin");
-      const args = [...own.with(own.indexOf("0.01"), "1e-12"), ...SILENT]; // leaves the weights as they were read
+      const precision = assumed === "--precision fp32" ? ["--precision", "fp32"] : [];
+      const args = [...own.with(own.indexOf("0.01"), "1e-12"), ...SILENT, ...precision]; // leaves the weights as they were read
       const result = await runs(folder, [...args, "--resume", "--out", "llmc", "--steps", "7"]);
       assertStringIncludes(result.stdout, `isn't there, so the flags of the run so far are not known`);
       assertStringIncludes(result.stdout, `what its files show: ${assumed}\nassumed: `);
@@ -240,6 +242,8 @@ for (
         ) as [Float32Array, Float32Array];
         assert(found.every((value, i) => Math.abs(value - expected[i]!) < 1e-9));
       }
+      // Seven batches were read, so the eighth is the next.
+      assertEquals(new Int32Array(bits(out, 7)[1]!.buffer, 0, 256)[32], 7);
       // The moments were read: the next update is still theirs, nearly all of it.
       const m = new Float32Array(bits(out, 7)[1]!.buffer, 1024, 100);
       assert(m.some((value) => Math.abs(value - 1e-3 * 0.9 ** 2) < 1e-5), `${m.subarray(0, 5)}`);

@@ -33,3 +33,12 @@ Deno.test("checkpointsKept() is the number of those that stay", () => {
   }
   assertEquals(checkpointsKept(settings({ "checkpoint-every": 1 }), 99_999_999), 99_999_999);
 });
+
+Deno.test("checkpointsKept() counts with --keep-best what validation can add", () => {
+  const kept = (args: Record<string, number>, steps: number): number =>
+    checkpointsKept({ ...settings(args), keepBest: true }, steps);
+  assertEquals(kept({ "checkpoint-every": 0, "val-every": 5 }, 60), 13);
+  assertEquals(kept({ "checkpoint-every": 0, "val-every": 1 }, 60), 60);
+  assertEquals(kept({ "checkpoint-every": 20, "val-every": 5, keep: 2 }, 60), 3);
+  assertEquals(kept({ "checkpoint-every": 20, "val-every": 5, keep: 2, "major-every": 10 }, 60), 9);
+});

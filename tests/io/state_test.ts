@@ -3,10 +3,12 @@ import { join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { float32 } from "../../ffi/tensor.ts";
 import { FileError } from "../../src/errors.ts";
-import type { LoaderState } from "../../src/io/loader.ts";
+import { DataLoader, type LoaderState } from "../../src/io/loader.ts";
+import type { Shards } from "../../src/io/shards.ts";
 import {
   type OptimizerTensors,
   readState,
+  ROUNDING_SEED,
   stateBytes,
   type TrainingState,
   writeState,
@@ -74,6 +76,31 @@ Deno.test("readState() gives back what writeState() wrote", async () => {
       }
     }
     assertEquals([...Deno.readDirSync(folder)].length, 1);
+  });
+});
+
+Deno.test("the sample in a state file is the next one, as in llm.c, and its generator is no 0", async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, "state.bin");
+    const stored = async (sample: number): Promise<bigint> => {
+      await writeState(path, tensors(0), { ...state({ ...PLAIN, sample }), rounding: ROUNDING_SEED });
+      return new DataView(Deno.readFileSync(path).buffer).getBigUint64(4 * 32, true);
+    };
+    assertEquals([await stored(-1), await stored(0), await stored(9)], [0n, 1n, 10n]);
+    assertEquals(ROUNDING_SEED, 13371337n);
+
+    // Twelve tokens are three samples of 1 × 3: after two of them llm.c writes 2, and after the last of the file 3.
+    const read = (_: number, position: number, out: Int32Array): void =>
+      out.forEach((_, i) => out[i] = position + i);
+    for (const [taken, written] of [[0, 0n], [2, 2n], [3, 3n], [4, 1n]] as const) {
+      const loader = new DataLoader({ lengths: [12], paths: ["x"], read } as unknown as Shards, 1, 3);
+      for (let i = 0; i < taken; i++) loader.next();
+      await writeState(path, tensors(0), state(loader.state));
+      assertEquals(new DataView(Deno.readFileSync(path).buffer).getBigUint64(4 * 32, true), written);
+      const resumed = new DataLoader({ lengths: [12], paths: ["x"], read } as unknown as Shards, 1, 3);
+      resumed.state = readState(path, tensors(0)).loader;
+      assertEquals([...resumed.next().inputs], [...loader.next().inputs]);
+    }
   });
 });
 
@@ -163,7 +190,7 @@ print(json.dumps(dict(h=[h[i] for i in (0, 1, 2, 3, 4, 5, 10)], zeros=sum(map(bo
       assertEquals(found, {
         h: [20240527, 1, 3, 2, 1, 1, 40],
         zeros: 7 + 2 + 2 + 1 + 1,
-        longs: [String(2n ** 63n + 5n), String(2n ** 40n + 1n), "1", "2"],
+        longs: [String(2n ** 63n + 5n), String(2n ** 40n + 1n), "1", "3"],
         floats: true,
         shards: [2, 0, 1],
         samples: [1, 3, 0, 2],
