@@ -194,12 +194,11 @@ LLMTS_EXPORT int32_t llmts_residual_forward(void *out, int32_t out_dtype, const 
 /* ---- classifier: vocabulary matmul, softmax and cross-entropy in one ------------------------------------------- */
 
 /* losses (N) = -log softmax(x · wteᵀ)[target], over the V columns of the vocabulary (padding rows V … Vp of wte are
- * masked), by log-sum-exp. x (N,C); wte (Vp,C); targets (N) in [0, V), or -1: a row that does not count, whose loss and
- * gradient are 0.
- * Where dx is not null, backward in the same pass: with dlogits = (softmax - onehot) · scale,
- * dx (N,C) = dlogits · wte and dwte (Vp,C) (+)= dlogitsᵀ · x, rows V … Vp of dwte (+)= 0. dx and dwte are both
- * null or both given. scale is that of the loss, 1 / (rows in the whole batch) for a mean. Works through the rows in
- * chunks: the whole (N,Vp) logits never exist. */
+ * masked, but have to be finite), by log-sum-exp. x (N,C); wte (Vp,C); targets (N) in [0, V), or -1: a row that does
+ * not count, whose loss and gradient are 0. Where dx is not null, backward in the same pass: with dlogits = (softmax -
+ * onehot) · scale, dx (N,C) = dlogits · wte and dwte (Vp,C) (+)= dlogitsᵀ · x, rows V … Vp of dwte (+)= 0. dx and dwte
+ * are both null or both given. scale is that of the loss, 1 / (rows in the whole batch) for a mean. Works through the
+ * rows in chunks: the whole (N,Vp) logits never exist. */
 LLMTS_EXPORT int32_t llmts_classifier(float *losses, void *dx, int32_t dx_dtype, float *dwte, const void *x,
                                       int32_t x_dtype, const void *wte, int32_t wte_dtype, const int32_t *targets,
                                       float scale, int32_t accumulate, int64_t N, int64_t C, int64_t V, int64_t Vp);
@@ -216,7 +215,8 @@ LLMTS_EXPORT int32_t llmts_global_norm(double *norm, const float *grads, int64_t
  * step counts from 1. params, grads, m, v (n). bf16 params are rounded from master (n), their fp32 copy, to the
  * nearest; where master is null they are updated themselves and rounded stochastically: up or down with probabilities
  * that keep the mean, from a hash of seed, step and element. fp32 params take neither master nor seed. segments (S,3),
- * HOST: first element, number of elements, 1 if weight decay applies; elements in no segment are left alone. */
+ * HOST: first element, number of elements, 1 if weight decay applies; they don't overlap, and elements in none are left
+ * alone. */
 LLMTS_EXPORT int32_t llmts_adamw(void *params, int32_t params_dtype, float *master, const float *grads, float *m,
                                  float *v, const int64_t *segments, int64_t S, int64_t n, float learning_rate,
                                  float beta1, float beta2, float eps, float weight_decay, float grad_scale,

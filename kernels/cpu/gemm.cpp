@@ -17,7 +17,7 @@ constexpr int64_t kGrain = 1 << 20, kRowGrain = 1 << 18;
 // stored nowhere is kept by the L3 cache.
 constexpr int64_t kBlockRows = 1024, kBlockColumns = 768;
 
-// Threads share c as a grid of slices, cut at whole register tiles of any variant.
+// Threads share c as a grid of slices, cut where register tiles end, or a few of AMX's do.
 constexpr int64_t kRowUnit = 8, kColumnUnit = 48;
 
 struct Grid {

@@ -45,12 +45,14 @@ struct AmxTile {
   static void multiply(float *c, int64_t ldc, bool add, const float *a, const float *b, int64_t depth, int64_t rows,
                        int64_t columns) {
     if (rows == kRows && columns == kColumns) return multiply_registers<2>(c, ldc, add, a, b, depth);
-    alignas(64) float whole[kRows * kColumns];
+    // Sums go on from c, as those of a whole tile do: a row's are the same whatever rows are beside it.
+    alignas(64) float whole[kRows * kColumns] = {};
+    for (int64_t r = 0; add && r < rows; ++r) std::copy_n(c + r * ldc, columns, whole + r * kColumns);
     if (columns > kEdge)
-      multiply_registers<2>(whole, kColumns, false, a, b, depth);
+      multiply_registers<2>(whole, kColumns, add, a, b, depth);
     else
-      multiply_registers<1>(whole, kColumns, false, a, b, depth);
-    store_inside(c, ldc, add, whole, kColumns, rows, columns);
+      multiply_registers<1>(whole, kColumns, add, a, b, depth);
+    store_inside(c, ldc, false, whole, kColumns, rows, columns);
   }
 
  private:

@@ -51,7 +51,10 @@ struct Bf16Vector {
 struct Pairs {
   static constexpr int kElements = 2;
 
-  static Vector along(const Bf16 *from) { return load(reinterpret_cast<const float *>(from)); }
+  static Vector along(const Bf16 *from) {
+    return reinterpret_cast<Vector>(
+        static_cast<Halves<2 * kWidth>>(*reinterpret_cast<const typename Bf16Vector<2 * kWidth>::Unaligned *>(from)));
+  }
   static Vector along(const float *from) {
     return reinterpret_cast<Vector>(_mm512_cvtne2ps_pbh(load(from + kWidth), load(from)));
   }

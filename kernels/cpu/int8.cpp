@@ -1,6 +1,7 @@
 #include "cpu/int8.h"
 
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "common/door.h"
@@ -35,10 +36,21 @@ Layout layout(int64_t OC, int64_t C) {
   return made;
 }
 
+// A row that isn't finite has the scale NaN, which all its products are then.
 template <class T>
 void quantize_row(int8_t *q, float *scale, const T *row, int64_t C) {
   float largest = 0.0f;
-  for (int64_t c = 0; c < C; ++c) largest = std::max(largest, std::fabs(as_float(row[c])));
+  bool finite = true;
+  for (int64_t c = 0; c < C; ++c) {
+    const float size = std::fabs(as_float(row[c]));
+    largest = std::max(largest, size);
+    finite = finite && std::isfinite(size);
+  }
+  if (!finite) {
+    *scale = std::numeric_limits<float>::quiet_NaN();
+    std::fill_n(q, C, int8_t{0});
+    return;
+  }
   *scale = largest / 127.0f;
   const float factor = largest > 0.0f ? 127.0f / largest : 0.0f;
   for (int64_t c = 0; c < C; ++c) q[c] = static_cast<int8_t>(std::lrint(as_float(row[c]) * factor));
@@ -90,7 +102,7 @@ int32_t llmts_pack(void *packed, const void *weight, int32_t weight_dtype, int64
     const Elements from("weight", weight, weight_dtype, {OC, C});
     const Layout to = layout(OC, C);
     int8_t *const rows = tensor("packed", static_cast<int8_t *>(packed), {to.bytes}) + to.rows;
-    float *const scales = static_cast<float *>(packed);
+    float *const scales = tensor("packed", static_cast<float *>(packed), {OC});
     parallel_slices(OC, 16, threads_for(1.0 * OC * C, kGrain), [&](int64_t begin, int64_t end) {
       dispatch(from, [&](const auto *data) {
         for (int64_t row = begin; row < end; ++row)

@@ -83,12 +83,13 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
     const Elements in("x", x, x_dtype, {N, C});
     const Elements w("weight", weight, weight_dtype, Shape{OC, C}, packed == nullptr ? Null::Refused : Null::Allowed);
     const Input b("bias", bias, bias_dtype, Shape{OC}, Null::Allowed);
+    optional_tensor("packed", static_cast<const float *>(packed), Shape{OC});  // its scales come first
     if (activation != LLMTS_IDENTITY && activation != LLMTS_GELU)
       fail(LLMTS_INVALID_ARGUMENT, "activation is %d, expected 0 (identity) or 1 (GELU)", activation);
     const bool activate = activation == LLMTS_GELU;
     Epilogue epilogue;
     std::vector<float> no_bias;
-    if (b != nullptr || activate || o.narrow) {
+    if (b != nullptr || activate || o.narrow || pre != nullptr) {
       if (b == nullptr) no_bias.resize(static_cast<size_t>(OC));
       const float *const bias_row = b == nullptr ? no_bias.data() : b;
       epilogue = [&, bias_row](const Block &block) {
@@ -97,8 +98,8 @@ int32_t llmts_matmul_forward(void *out, int32_t out_dtype, void *pre, int32_t pr
         const auto finish = [&](auto *kept) {
           dispatch(o, first, [&](auto *to) {
             if (activate) return add_bias_gelu(to, kept, OC, block, addend);
-            add_bias(to, OC, block, addend);
             if (kept != nullptr) add_bias(kept, OC, block, addend);
+            add_bias(to, OC, block, addend);  // last: it may be where the block's values are
           });
         };
         if (pre == nullptr)

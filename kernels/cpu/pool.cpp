@@ -7,8 +7,8 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 #include "cpu/threads.h"
@@ -87,7 +87,7 @@ class Pool {
     pthread_sigmask(SIG_SETMASK, &every, &before);
     try {
       for (; threads_ < wanted; ++threads_) std::thread([this] { work(); }).detach();
-    } catch (const std::system_error &) {
+    } catch (const std::exception &) {  // no thread, or no memory for one
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }

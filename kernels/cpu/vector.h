@@ -49,7 +49,7 @@ inline Vector load(const int8_t *from) {
 
 inline void store(float *to, Vector v) { *reinterpret_cast<UnalignedVector *>(to) = v; }
 
-// Rounds as narrowed() does.
+// Rounds as narrowed() does, but the instruction takes denormals for 0.
 inline void store(Bf16 *to, Vector v) {
 #ifdef __AVX512BF16__
   const __m256bh halves = _mm512_cvtneps_pbh(v);

@@ -41,13 +41,15 @@ inline F exp_fast(F x) {
 }
 
 // GELU in its tanh form, x/2 · (1 + tanh u) = x · s with s = 1 / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x³)
-// (Hendrycks and Gimpel 2016). Through the sigmoid s nothing cancels for large negative x.
+// (Hendrycks and Gimpel 2016). Through the sigmoid s nothing cancels for large negative x. Below -16 it is 0 to the
+// last bit of what is beside it; clamping there keeps x³ finite.
 constexpr float kGeluScale = 0.7978845608f, kGeluCubic = 0.044715f;
 
 template <class F>
 inline F gelu(F x) {
-  const F u = kGeluScale * (x + kGeluCubic * x * x * x);
-  return x / (1.0f + exp_fast(-2.0f * u));
+  const F y = x < -16.0f ? -16.0f : x;
+  const F u = kGeluScale * (y + kGeluCubic * y * y * y);
+  return y / (1.0f + exp_fast(-2.0f * u));
 }
 
 // gelu'(x) = s + x · s · (1 - s) · 2 u'. Beyond ±16 it is 1 or 0 to the last bit; clamping there keeps x² finite.

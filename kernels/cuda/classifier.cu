@@ -25,7 +25,7 @@ struct Running {
 
 __device__ Running join(Running a, Running b) {
   const float largest = fmaxf(a.largest, b.largest);
-  if (largest == -INFINITY) return {largest, 0.0f};
+  if (largest == -INFINITY) return {largest, a.sum + b.sum};  // 0, or NaN
   return {largest, a.sum * expf(a.largest - largest) + b.sum * expf(b.largest - largest)};
 }
 

@@ -36,7 +36,7 @@ __device__ inline float gelu(float x) {
 // gelu'(x) = s + x · s · (1 - s) · 2 u' with s = 1 / (1 + e^(-2u)). Beyond ±16 it is 1 or 0 to the last bit; clamping
 // there keeps the exponential finite.
 __device__ inline float gelu_derivative(float x) {
-  const float y = fminf(fmaxf(x, -16.0f), 16.0f);
+  const float y = x > 16.0f ? 16.0f : x < -16.0f ? -16.0f : x;  // NaN stays NaN
   const float u = kGeluScale * (y + kGeluCubic * y * y * y);
   const float slope = kGeluScale * (1.0f + 3.0f * kGeluCubic * y * y);
   const float e = expf(-2.0f * fmaxf(u, -40.0f));

@@ -79,6 +79,23 @@ Deno.test({
     const args = ["test", "--allow-all", "--no-check", ...tests, "tests/model_test.ts"];
     const output = await succeed(Deno.execPath(), args, { LLMTS_TEST_LIBRARY: library });
     assertMatch(output, /\(amx-emulated\) \.\.\. ok/);
+    // A row's sums are the same in whole tiles and in parts of one, over several blocks of depth.
+    const device = openDevice({ library, threads: 1 });
+    const [N, C, OC] = [40, 2000, 40];
+    const random = new Random(4);
+    const normal = (...shape: number[]): Tensor => {
+      const [wide, narrow] = [device.tensor("fp32", shape), device.tensor("bf16", shape)];
+      random.normal(float32(wide));
+      device.ops.convert(narrow, wide);
+      return narrow;
+    };
+    const [x, weight] = [normal(N, C), normal(OC, C)];
+    const product = (rows: number): Float32Array => {
+      const out = device.tensor("fp32", [rows, OC]);
+      device.ops.matmul(out, { ...x, shape: [rows, C] }, weight, null);
+      return float32(out);
+    };
+    assertEquals(product(3), product(N).subarray(0, 3 * OC));
   },
 });
 
