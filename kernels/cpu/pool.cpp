@@ -45,8 +45,9 @@ bool look_out(Ready &&ready) {
 }
 
 // The state of the job at hand in one word, so that a thread that comes late can't take a part of the next job for one
-// of the last: its number, how many parts it has, and the next part that nobody has begun.
-struct State {
+// of the last: its number, how many parts it has, and the next part that nobody has begun. Aligned as a word is, else
+// Clang calls libatomic, which is not linked.
+struct alignas(8) State {
   uint32_t job;
   uint16_t parts, next;
 };
