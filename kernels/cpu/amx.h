@@ -20,6 +20,9 @@ constexpr int kRows = 16, kRowBytes = 64;
 
 #ifdef LLMTS_AMX_EMULATED
 
+// Names of their own for the linker: files of the same library (cpu_info.cpp) have the real functions.
+inline namespace emulated {
+
 inline bool permitted() { return true; }
 
 struct Registers {
@@ -78,6 +81,8 @@ void dot() {
     std::memcpy(at<Sum>()[row], sum, kRowBytes);
   }
 }
+
+}  // namespace emulated
 
 #else
 
