@@ -20,6 +20,7 @@ void *BlockPool::take(int64_t bytes) {
     release_(largest->data);
     blocks_.erase(blocks_.begin() + (largest - blocks_.data()));
   }
+  blocks_.reserve(blocks_.size() + 1);  // may throw, while there is no block to lose
   void *data = allocate_(bytes);
   if (data == nullptr) {
     drop_unused();
