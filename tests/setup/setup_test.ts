@@ -4,7 +4,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { dirname, fromFileUrl, join } from "@std/path";
 
-const SETUP = join(dirname(fromFileUrl(import.meta.url)), "..", "..", "setup.sh");
+const ROOT = join(dirname(fromFileUrl(import.meta.url)), "..", "..");
 const ignore = Deno.build.os === "windows";
 
 /** Base tools that setup.sh may take for granted. */
@@ -51,7 +51,7 @@ async function setUp(tools: Tools, user = 1000, args: readonly string[] = []): P
   const folder = join(folders.at(-1)!, "a clone");
   const bin = join(folder, "bin");
   await Deno.mkdir(bin, { recursive: true });
-  await Deno.copyFile(SETUP, join(folder, "setup.sh"));
+  await Deno.copyFile(join(ROOT, "setup.sh"), join(folder, "setup.sh"));
   for (const name of BASE) {
     const { stdout } = await new Deno.Command("sh", { args: ["-c", `command -v ${name}`] }).output();
     const path = new TextDecoder().decode(stdout).trim();
@@ -180,4 +180,19 @@ Deno.test({ name: "setup.sh stops with one line and the log's end where a step f
   assertStringIncludes(stderr, "error: no network\n");
   assertMatch(stderr.trim().split("\n").at(-1)!, /^setup\.sh: the npm packages could not be fetched/);
   assert(!calls.includes("deno task build"));
+});
+
+Deno.test({ name: "the build does without a CUDA toolkit that is too old", ignore }, async () => {
+  const folder = await Deno.makeTempDir();
+  folders.push(folder);
+  const nvcc = join(folder, "nvcc");
+  const text = `#!/bin/sh\necho "Cuda compilation tools, release 12.4, V12.4.131"\n`;
+  await Deno.writeTextFile(nvcc, text, { mode: 0o755 });
+  const { code, stdout } = await new Deno.Command("cmake", {
+    args: [...["-S", "kernels", "-B", folder, "-G", "Ninja"], `-DCMAKE_CUDA_COMPILER=${nvcc}`],
+    cwd: ROOT,
+  }).output();
+  assertEquals(code, 0);
+  const said = "-- nvcc is of CUDA 12.4, and 12.8 is needed: no CUDA library\n";
+  assertStringIncludes(new TextDecoder().decode(stdout), said);
 });
