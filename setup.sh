@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly deno_version=2.9.6 # the oldest that will do; a newer 2.x is used as it is
 readonly log=build/setup.log
+readonly needed="needed are GCC 12 or Clang 14, CMake 3.20, Ninja and Eigen 3.4, or later ones"
+CXX=${CXX:-}
 
 readonly usage="usage: ./setup.sh [--help]"
 
@@ -28,10 +30,25 @@ logged() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Whether a compiler can compile the kernels: GCC before 12 lacks the function.
+can_compile() {
+  "$@" -std=c++17 -fsyntax-only -x c++ - >/dev/null 2>&1 <<'END'
+#include <atomic>
+typedef int Ints __attribute__((vector_size(16)));
+Ints reversed(Ints x) { return __builtin_shufflevector(x, x, 3, 2, 1, 0); }
+END
+}
+
+# Prints CXX, which may have arguments, or else the first compiler that will do; fails where it will not.
 compiler() {
   local name
-  for name in "${CXX:-}" c++ g++ clang++; do
-    if [ -n "$name" ] && have "$name"; then
+  if [ -n "$CXX" ]; then
+    # shellcheck disable=SC2086 # words
+    can_compile $CXX && echo "$CXX"
+    return
+  fi
+  for name in c++ g++ g++-12 g++-13 g++-14 g++-15 clang++; do
+    if have "$name" && can_compile "$name"; then
       echo "$name"
       return
     fi
@@ -39,12 +56,23 @@ compiler() {
   return 1
 }
 
+# Sets CXX for CMake, which keeps the compiler of a build folder whatever CXX says.
+choose_compiler() {
+  local cxx cached=build/cmake/CMakeCache.txt
+  cxx=$(compiler) || fail "${CXX:-the C++ compiler} can't compile the kernels: $needed; CXX may name a compiler"
+  export CXX=$cxx
+  [ -f "$cached" ] || return 0
+  # shellcheck disable=SC2046 # words
+  can_compile $(sed -n 's/^CMAKE_CXX_COMPILER\(_ARG1\)\{0,1\}:[A-Z]*=//p' "$cached") || rm -rf build/cmake
+}
+
 # Eigen is headers only, so the preprocessor tells. Where these variables are set, CMake looks there instead.
 have_eigen() {
   local cxx
   [ -z "${Eigen3_DIR:-}${Eigen3_ROOT:-}${CMAKE_PREFIX_PATH:-}" ] || return 0
-  cxx=$(compiler) || return 1
-  "$cxx" -E -x c++ -I/usr/include/eigen3 -I/usr/local/include/eigen3 -I/opt/homebrew/include/eigen3 - \
+  cxx=$(compiler) || cxx=c++
+  # shellcheck disable=SC2086 # words
+  $cxx -E -x c++ -I/usr/include/eigen3 -I/usr/local/include/eigen3 -I/opt/homebrew/include/eigen3 - \
     <<<'#include <Eigen/Core>' >/dev/null 2>&1
 }
 
@@ -52,6 +80,7 @@ have_eigen() {
 missing_packages() {
   local manager=$1 gxx=g++ ninja=ninja-build eigen=libeigen3-dev
   case $manager in
+    apt) ! have g++ || gxx=g++-12 ;; # where one is wanted all the same, that is too old
     dnf) gxx=gcc-c++ eigen=eigen3-devel ;;
     brew) gxx='llvm libomp' ninja=ninja eigen=eigen ;;
   esac
@@ -81,13 +110,13 @@ install_build_tools() {
   fi
   if ! have apt-get || { [ "${#as_root[@]}" -gt 0 ] && ! "${as_root[@]}" true 2>/dev/null; }; then
     fail "please install, then run ./setup.sh again: apt-get install $packages (Debian, Ubuntu)," \
-      "dnf install $(missing_packages dnf) (Fedora) or brew install $(missing_packages brew) (macOS)"
+      "dnf install $(missing_packages dnf) (Fedora) or brew install $(missing_packages brew) (macOS); $needed"
   fi
   step "installing with apt-get: $packages"
   # A stale list of one source must not stop an installation that the others can serve.
   "${as_root[@]}" apt-get update >>"$log" 2>&1 </dev/null || true
   # shellcheck disable=SC2086 # one word a package
-  logged "apt-get could not install $packages" \
+  logged "apt-get could not install $packages; $needed" \
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages
 }
 
@@ -162,7 +191,10 @@ esac
 mkdir -p build
 : >"$log"
 
+! have "${CXX%% *}" || choose_compiler # a compiler that is named and there: no other is installed
 install_build_tools
+compiler >/dev/null || install_build_tools # the g++ of Ubuntu 22.04 is too old
+choose_compiler
 install_deno
 
 step "fetching the npm packages that deno.lock names"

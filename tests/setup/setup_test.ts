@@ -18,6 +18,7 @@ const BASE = [
   "head",
   "ln",
   "mkdir",
+  "rm",
   "sed",
   "sort",
   "tail",
@@ -30,6 +31,18 @@ type Tools = Readonly<Record<string, string>>;
 const BUILD_TOOLS: Tools = { "c++": "", cmake: "", ninja: "" };
 const DENO = (version: string): string => `[ "$1" != --version ] || echo "deno ${version} (stable)"`;
 const BUILD = `case "$*" in "task build") mkdir -p build/lib; : >build/lib/libllmts_cpu.so;; esac`;
+/** Builds, and leaves the compiler's name in a file. */
+const BUILD_WITH = `${BUILD}\n[ "$*" != "task build" ] || echo "$CXX" >cxx`;
+/** Makes the compilers that it is asked to install; those without a number are too old. */
+const APT = `for package; do
+  case $package in
+    g++) code=1 ;;
+    g++-*) code=0 ;;
+    *) continue ;;
+  esac
+  printf '#!/bin/sh\\nexit %d\\n' $code >"\${0%/*}/$package"; chmod +x "\${0%/*}/$package"
+done`;
+const NEEDED = "needed are GCC 12 or Clang 14, CMake 3.20, Ninja and Eigen 3.4, or later ones";
 
 interface Run {
   readonly code: number;
@@ -45,13 +58,30 @@ Deno.test.afterAll(async () => {
   for (const folder of folders) await Deno.remove(folder, { recursive: true });
 });
 
+interface Options {
+  /** The user's number; 0 is root. */
+  readonly user?: number;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** What the compiler of a build folder that is there already is called. */
+  readonly cached?: string;
+}
+
 /** Runs a copy of setup.sh, in a folder with a space in its name, with only the stand-ins and the base tools on the PATH. */
-async function setUp(tools: Tools, user = 1000, args: readonly string[] = []): Promise<Run> {
+async function setUp(
+  tools: Tools,
+  { user = 1000, args = [], env = {}, cached }: Options = {},
+): Promise<Run> {
   folders.push(await Deno.makeTempDir());
   const folder = join(folders.at(-1)!, "a clone");
   const bin = join(folder, "bin");
   await Deno.mkdir(bin, { recursive: true });
   await Deno.copyFile(join(ROOT, "setup.sh"), join(folder, "setup.sh"));
+  if (cached !== undefined) {
+    await Deno.mkdir(join(folder, "build", "cmake"), { recursive: true });
+    const cache = `CMAKE_CXX_COMPILER:FILEPATH=${cached}\nCMAKE_CXX_COMPILER_AR:FILEPATH=ar\n`;
+    await Deno.writeTextFile(join(folder, "build", "cmake", "CMakeCache.txt"), cache);
+  }
   for (const name of BASE) {
     const { stdout } = await new Deno.Command("sh", { args: ["-c", `command -v ${name}`] }).output();
     const path = new TextDecoder().decode(stdout).trim();
@@ -63,7 +93,7 @@ async function setUp(tools: Tools, user = 1000, args: readonly string[] = []): P
   }
   const { code, stdout, stderr } = await new Deno.Command("bash", {
     args: [join(folder, "setup.sh"), ...args],
-    env: { PATH: bin, HOME: folder },
+    env: { PATH: bin, HOME: folder, ...env },
     clearEnv: true,
     stdin: "null",
   }).output();
@@ -88,11 +118,11 @@ Deno.test(
   { name: "setup.sh does nothing where it is asked for help or for what it has not", ignore },
   async () => {
     const usage = "usage: ./setup.sh [--help]\n";
-    const help = await setUp(BUILD_TOOLS, 1000, ["--help"]);
+    const help = await setUp(BUILD_TOOLS, { args: ["--help"] });
     assertEquals([help.code, help.stderr, help.calls], [0, "", [""]]);
     assertStringIncludes(help.stdout, `${usage}\nInstalls what llmts needs`);
     for (const args of [["--bogus"], ["--help", "more"], [""]]) {
-      const { code, stdout, stderr, calls } = await setUp(BUILD_TOOLS, 1000, args);
+      const { code, stdout, stderr, calls } = await setUp(BUILD_TOOLS, { args });
       assertEquals([code, stdout, calls], [2, "", [""]]);
       assertEquals(stderr, `setup.sh: it takes no arguments, and was given: ${args.join(" ")}\n${usage}`);
     }
@@ -100,8 +130,9 @@ Deno.test(
 );
 
 Deno.test({ name: "setup.sh installs the missing build tools with apt-get as root", ignore }, async () => {
-  const tools = { "c++": "exit 1", cmake: "", deno: `${DENO("2.10.0")}\n${BUILD}`, "apt-get": "" };
-  const { code, calls } = await setUp(tools, 0);
+  const withoutEigen = `case "$1" in -E) exit 1;; esac`;
+  const tools = { "c++": withoutEigen, cmake: "", deno: `${DENO("2.10.0")}\n${BUILD}`, "apt-get": "" };
+  const { code, calls } = await setUp(tools, { user: 0 });
   assertEquals(code, 0);
   const apt = calls.filter((call) => call.startsWith("apt-get"));
   assertEquals(apt, [
@@ -113,7 +144,7 @@ Deno.test({ name: "setup.sh installs the missing build tools with apt-get as roo
 Deno.test({ name: "setup.sh uses sudo without a password where it is not root", ignore }, async () => {
   const tools = {
     deno: `${DENO("2.9.6")}\n${BUILD}`,
-    "apt-get": "",
+    "apt-get": APT,
     sudo: `[ "$1" = -n ] && shift && exec "$@"`,
   };
   const { code, calls } = await setUp(tools);
@@ -129,7 +160,64 @@ Deno.test({ name: "setup.sh names the packages where it may not install them", i
     assertEquals(stderr.trim().split("\n").length, 1);
     assertStringIncludes(stderr, "apt-get install g++ cmake ninja-build libeigen3-dev");
     assertStringIncludes(stderr, "dnf install gcc-c++ cmake ninja-build eigen3-devel");
+    assertStringIncludes(stderr, NEEDED);
     assert(!calls.some((call) => call.startsWith("apt-get")));
+  }
+});
+
+Deno.test({ name: "setup.sh takes the first compiler that can compile the kernels", ignore }, async () => {
+  const old = `case "$1" in -E) ;; *) exit 1;; esac`;
+  const deno = `${DENO("2.9.6")}\n${BUILD_WITH}`;
+  const tools = { ...BUILD_TOOLS, "c++": old, "g++": old, "g++-13": "", "g++-14": "", "clang++": "", deno };
+  for (
+    const [env, chosen] of [
+      [{}, "g++-13"],
+      [{ CXX: "" }, "g++-13"],
+      [{ CXX: "clang++" }, "clang++"],
+      [{ CXX: "env g++-14" }, "env g++-14"],
+    ] as const
+  ) {
+    const { code, stderr, folder } = await setUp(tools, { env });
+    assertEquals([code, stderr], [0, ""]);
+    assertEquals(await Deno.readTextFile(join(folder, "cxx")), `${chosen}\n`);
+  }
+});
+
+Deno.test({ name: "setup.sh installs GCC 12 where the g++ of the system is too old", ignore }, async () => {
+  const deno = `${DENO("2.9.6")}\n${BUILD_WITH}`;
+  const eigen = { Eigen3_ROOT: "/somewhere" };
+  const { code, stderr, calls, folder } = await setUp(
+    { cmake: "", ninja: "", deno, "apt-get": APT },
+    { user: 0, env: eigen },
+  );
+  assertEquals([code, stderr], [0, ""]);
+  assertEquals(calls.filter((call) => call.startsWith("apt-get install")), [
+    "apt-get install -y --no-install-recommends g++",
+    "apt-get install -y --no-install-recommends g++-12",
+  ]);
+  assertEquals(await Deno.readTextFile(join(folder, "cxx")), "g++-12\n");
+});
+
+Deno.test({ name: "setup.sh says what is needed where the compiler is too old", ignore }, async () => {
+  const tools = { ...BUILD_TOOLS, "c++": "exit 1", "g++": "exit 1", deno: DENO("2.9.6") };
+  const unable = await setUp({ ...tools, "apt-get": `[ "$1" != install ]` }, { user: 0 });
+  const named = await setUp({ ...tools, "c++": "", "apt-get": APT }, { user: 0, env: { CXX: "g++" } });
+  for (const { code, stderr } of [unable, named]) {
+    assertEquals(code, 1);
+    assertEquals(stderr.trim().split("\n").length, 1);
+    assertStringIncludes(stderr, NEEDED);
+  }
+  assertStringIncludes(unable.stderr, "apt-get could not install g++-12");
+  assertStringIncludes(named.stderr, "g++ can't compile the kernels");
+  assert(!named.calls.some((call) => call.startsWith("apt-get")));
+});
+
+Deno.test({ name: "setup.sh keeps a build folder unless its compiler is too old", ignore }, async () => {
+  const tools = { ...BUILD_TOOLS, "old-c++": "exit 1", deno: `${DENO("2.9.6")}\n${BUILD}` };
+  for (const [cached, kept] of [["c++", true], ["old-c++", false]] as const) {
+    const { code, folder } = await setUp(tools, { cached });
+    assertEquals(code, 0);
+    assertEquals(await Deno.stat(join(folder, "build", "cmake")).then(() => true, () => false), kept);
   }
 });
 
