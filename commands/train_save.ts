@@ -11,8 +11,9 @@ import { checkpointBytes, type StoredPrecision } from "../src/io/checkpoint.ts";
 import { writeFileAtomically, writeFully } from "../src/io/files.ts";
 import type { DataLoader, LoaderState } from "../src/io/loader.ts";
 import { ROUNDING_SEED, stateBytes } from "../src/io/state.ts";
-import { fp32Weights, type Precision } from "../src/model.ts";
+import type { Precision } from "../src/model.ts";
 import type { Trainer } from "../src/trainer.ts";
+import { exactWeights, fp32Pieces } from "../src/weights.ts";
 import { effectiveConfig } from "./config_file.ts";
 import { FLAGS } from "./train_flags.ts";
 import { savedFlags, type Settings } from "./train_resume.ts";
@@ -58,7 +59,8 @@ export async function saveRun({ settings, trainer, loader }: TrainRun, position:
   const { step } = position;
   const { model, optimizer: { m, v } } = trainer;
   const { config, device, master, precision } = model;
-  if (!Number.isFinite(device.ops.globalNorm(fp32Weights(model).flat))) {
+  const pieces = fp32Pieces(device, exactWeights(model).flat);
+  if (!pieces.every((piece) => Number.isFinite(device.ops.globalNorm(piece)))) {
     throw new LlmtsError(`Step ${step}: the weights are no longer finite, no checkpoint is written`, {
       hint: "lower --learning-rate",
     });

@@ -60,22 +60,6 @@ export function inPrecision(model: Model, precision: Precision, keepMaster: bool
   return { config, device, precision, parameters, master: keepMaster ? master : null };
 }
 
-/**
- * The weights in fp32 in the host's memory, as exactly as the model has them: in new memory where the model is on a GPU, or
- * has bf16 ones without a master copy.
- */
-export function fp32Weights({ config, device, parameters, master }: Model): Parameters {
-  let weights = master ?? parameters;
-  if (weights.dtype !== "fp32") {
-    weights = allocateParameters(config, device, "fp32");
-    device.ops.convert(weights.flat, parameters.flat);
-  }
-  if (device.library === device.host.library) return weights;
-  const copy = allocateParameters(config, device.host, "fp32");
-  device.host.write(copy.flat, device.read(weights.flat));
-  return copy;
-}
-
 /** An fp32 model on `device`: with the same memory where it is there already, else a copy. */
 export function onDevice(model: Model, device: Device): Model {
   if (model.device.library === device.library) return { ...model, device };

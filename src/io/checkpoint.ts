@@ -10,8 +10,9 @@ import { float32, tensorBytes } from "../../ffi/tensor.ts";
 import { bf16ToFp32, fp32ToBf16 } from "../bfloat16.ts";
 import { configProblem, type GPT2Config } from "../config.ts";
 import { FileError } from "../errors.ts";
-import { createModel, fp32Weights, type Model, onDevice } from "../model.ts";
+import { createModel, type Model, onDevice } from "../model.ts";
 import { parameterCount, TENSORS } from "../parameters.ts";
+import { exactWeights, fp32Pieces, PIECE } from "../weights.ts";
 import {
   checkSize,
   exists,
@@ -32,9 +33,6 @@ const VERSIONS = { fp32: 3, bf16: 5 } as const;
 
 /** How a checkpoint stores its numbers. */
 export type StoredPrecision = keyof typeof VERSIONS;
-
-/** Elements converted at a time: the memory a bf16 checkpoint needs beside the model. */
-const CHUNK = 1 << 20;
 
 /** What the header of a checkpoint says. */
 export interface CheckpointHeader {
@@ -83,15 +81,15 @@ export function readCheckpoint(path: string, device: Device): Model {
   using file = openForReading(path);
   const { config, stored } = checkpointHeader(file, path);
   const model = createModel(config, device.host);
-  const narrow = new Uint16Array(stored === "bf16" ? CHUNK : 0);
+  const narrow = new Uint16Array(stored === "bf16" ? PIECE : 0);
   for (const { name } of TENSORS) {
     const values = float32(model.parameters.whole[name]);
     if (stored === "fp32") {
       readFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
       continue;
     }
-    for (let i = 0; i < values.length; i += CHUNK) {
-      const part = values.subarray(i, i + CHUNK);
+    for (let i = 0; i < values.length; i += PIECE) {
+      const part = values.subarray(i, i + PIECE);
       const source = narrow.subarray(0, part.length);
       readFully(file, new Uint8Array(source.buffer, 0, source.byteLength));
       bf16ToFp32(part, source);
@@ -110,23 +108,22 @@ export async function writeCheckpoint(
   model: Model,
   stored: StoredPrecision = "fp32",
 ): Promise<void> {
-  const { maxT, V, Vp, L, NH, C } = model.config;
-  const { whole } = fp32Weights(model);
+  const { config: { maxT, V, Vp, L, NH, C }, device } = model;
+  const { whole } = exactWeights(model);
   await writeFileAtomically(path, (file) => {
     const header = new Int32Array(HEADER_BYTES / 4);
     header.set([MAGIC, VERSIONS[stored], maxT, V, L, NH, C, Vp]);
     writeFully(file, new Uint8Array(header.buffer));
-    const narrow = new Uint16Array(stored === "bf16" ? CHUNK : 0);
+    const narrow = new Uint16Array(stored === "bf16" ? PIECE : 0);
     for (const { name } of TENSORS) {
-      const values = float32(whole[name]);
-      if (stored === "fp32") {
-        writeFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-        continue;
-      }
-      for (let i = 0; i < values.length; i += CHUNK) {
-        const part = values.subarray(i, i + CHUNK);
-        const target = narrow.subarray(0, part.length);
-        fp32ToBf16(target, part);
+      for (const piece of fp32Pieces(device, whole[name])) {
+        const values = device.read(piece);
+        if (stored === "fp32") {
+          writeFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+          continue;
+        }
+        const target = narrow.subarray(0, values.length);
+        fp32ToBf16(target, values);
         writeFully(file, new Uint8Array(target.buffer, 0, target.byteLength));
       }
     }

@@ -252,24 +252,27 @@ Deno.test("llmts train starts a preset from the seed, knowing nothing (A-48, A-4
   });
 });
 
-Deno.test("llmts train writes no checkpoint of weights that the last step broke (A-40)", async () => {
-  await inSmallFolder(async (folder) => {
-    const args = SMALL_RUN.with(SMALL_RUN.indexOf("--learning-rate") + 1, "1e38");
-    const { code, stderr } = await llmts(folder, [
-      ...args,
-      ...SILENT,
-      "--steps",
-      "1",
-      "--weight-decay",
-      "10",
-    ]);
-    assertEquals([code, stderr], [
-      1,
-      "llmts: Step 1: the weights are no longer finite, no checkpoint is written\nhint: lower --learning-rate\n",
-    ]);
-    assertEquals(completeSteps(join(folder, "out")), []);
+for (const precision of [[], ["--precision", "bf16", "--master-weights", "no"]]) {
+  Deno.test(`llmts train writes no checkpoint of weights that the last step broke (A-40) ${precision}`, async () => {
+    await inSmallFolder(async (folder) => {
+      const args = SMALL_RUN.with(SMALL_RUN.indexOf("--learning-rate") + 1, "1e38");
+      const { code, stderr } = await llmts(folder, [
+        ...args,
+        ...SILENT,
+        ...precision,
+        "--steps",
+        "1",
+        "--weight-decay",
+        "10",
+      ]);
+      assertEquals([code, stderr], [
+        1,
+        "llmts: Step 1: the weights are no longer finite, no checkpoint is written\nhint: lower --learning-rate\n",
+      ]);
+      assertEquals(completeSteps(join(folder, "out")), []);
+    });
   });
-});
+}
 
 Deno.test("llmts train without --data takes tiny Shakespeare from data/, and without --model d4", async () => {
   await inFolder(async (folder) => {

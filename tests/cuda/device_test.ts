@@ -19,10 +19,11 @@ import { generate } from "../../src/generate.ts";
 import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { openDebugState } from "../../src/io/debug_state.ts";
 import { loadModel, randomModel } from "../../src/load.ts";
-import { fp32Weights, inPrecision, type Precision } from "../../src/model.ts";
+import { inPrecision, type Model, type Precision } from "../../src/model.ts";
 import { createTrainer } from "../../src/trainer.ts";
 import { verify } from "../../src/verify.ts";
 import { findExpectedLosses } from "../../src/verify/expected_losses.ts";
+import { exactWeights } from "../../src/weights.ts";
 import { fixturePath } from "../fixtures.ts";
 import { build, EMULATED } from "./build.ts";
 
@@ -121,8 +122,26 @@ Deno.test(`training in bf16 without master weights learns too (${WHERE})`, async
 
 Deno.test(`equal steps on the device give equal bits (${WHERE})`, async () => {
   const device = await open();
-  const weights = () => device.host.read(fp32Weights(train(device, "bf16").model).flat);
+  const weights = () => device.read(exactWeights(train(device, "bf16").model).flat);
   assertEquals(weights(), weights());
+});
+
+Deno.test(`a checkpoint of bf16 weights is the CPU's, and leaves no memory behind (${WHERE})`, async () => {
+  const device = await open();
+  const folder = Deno.makeTempDirSync();
+  try {
+    const path = join(folder, "model.bin");
+    const narrow = (device: Device): Model => inPrecision(randomModel(CONFIG, device, 3), "bf16", false);
+    await writeCheckpoint(path, narrow(device.host));
+    const expected = Deno.readFileSync(path);
+    const model = narrow(device);
+    const before = device.freeMemory();
+    await writeCheckpoint(path, model);
+    assertFree(device, before);
+    assertEquals(Deno.readFileSync(path), expected);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 });
 
 Deno.test(`a checkpoint goes to the device and back unchanged (${WHERE})`, async () => {

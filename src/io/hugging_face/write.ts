@@ -5,10 +5,11 @@
  * @module
  */
 import { join } from "@std/path";
-import { float32, rows, type Tensor, unstack } from "../../../ffi/tensor.ts";
+import { rows, unstack } from "../../../ffi/tensor.ts";
 import { GPT2_VOCABULARY } from "../../config.ts";
-import { fp32Weights, type Model } from "../../model.ts";
+import type { Model } from "../../model.ts";
 import { TENSORS } from "../../parameters.ts";
+import { exactWeights, fp32Values } from "../../weights.ts";
 import type { StoredPrecision } from "../checkpoint.ts";
 import { makeFolder, systemError, writeFileAtomically, writeFully } from "../files.ts";
 import { type SafetensorsSource, writeSafetensors } from "../safetensors.ts";
@@ -68,25 +69,30 @@ async function writeWeights(
   stored: StoredPrecision,
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const { config } = model;
-  const parameters = fp32Weights(model);
+  const { config, device } = model;
+  const weights = exactWeights(model);
   const scratch = new Float32Array(4 * config.C * config.C); // the largest matrix; one for all, so that no garbage piles up
   const sources = TENSORS.flatMap(({ name, huggingFace, stacked, conv1d }): SafetensorsSource[] => {
-    const whole = parameters.whole[name];
+    const whole = weights.whole[name];
     const parts = stacked ? unstack(whole) : [name === "wte" ? rows(whole, 0, config.V) : whole]; // padding by name
     return parts.map((part, layer) => ({
       name: PREFIX + huggingFace.replace("{l}", String(layer)),
       shape: conv1d ? part.shape.toReversed() : part.shape,
-      values: () => conv1d ? transposed(part, scratch) : float32(part),
+      values: () => {
+        const values = fp32Values(device, part);
+        return conv1d ? transposed(values, part.shape, scratch) : values;
+      },
     }));
   });
   await writeSafetensors(path, sources, stored === "fp32" ? "F32" : "BF16", { format: "pt", ...metadata });
 }
 
-/** A matrix (out, in) as (in, out), in `scratch`. */
-function transposed(matrix: Tensor, scratch: Float32Array): Float32Array {
-  const [width = 0, columns = 0] = matrix.shape;
-  const source = float32(matrix);
+/** A matrix (width, columns) as (columns, width), in `scratch`. */
+function transposed(
+  source: Float32Array,
+  [width = 0, columns = 0]: readonly number[],
+  scratch: Float32Array,
+): Float32Array {
   const target = scratch.subarray(0, source.length);
   transpose(target, source, { columns, width });
   return target;
