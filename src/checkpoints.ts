@@ -10,7 +10,7 @@ import { join } from "@std/path";
 import { format } from "@std/fmt/bytes";
 import { LlmtsError } from "./errors.ts";
 import { checkpointPath, type StoredPrecision, writeCheckpoint } from "./io/checkpoint.ts";
-import { exists, systemError, writeFileAtomically } from "./io/files.ts";
+import { exists, folderEntries, removeFile, writeFileAtomically } from "./io/files.ts";
 import { type RunState, writeRunState } from "./io/run_state.ts";
 import { type OptimizerTensors, type TrainingState, writeState } from "./io/state.ts";
 import type { Model } from "./model.ts";
@@ -97,7 +97,7 @@ export function claimFolder(folder: string): Disposable {
 export async function saveCheckpoint(folder: string, content: CheckpointContent): Promise<void> {
   const { model, stored, optimizer, state, run } = content;
   const files = checkpointFiles(folder, state.step);
-  remove(files.done);
+  removeFile(files.done);
   await writeRunState(files.run, run);
   await writeCheckpoint(files.model, model, stored);
   await writeState(files.state, optimizer, state);
@@ -121,7 +121,7 @@ export function pruneCheckpoints(folder: string, { keep, majorEvery, best }: Ret
 /** Deletes a checkpoint, DONE first: whenever this is stopped, what is left is no whole checkpoint. */
 export function deleteCheckpoint(folder: string, step: number): void {
   const { run, model, state, done } = checkpointFiles(folder, step);
-  for (const path of [done, model, state, run]) remove(path);
+  for (const path of [done, model, state, run]) removeFile(path);
 }
 
 /**
@@ -130,7 +130,7 @@ export function deleteCheckpoint(folder: string, step: number): void {
  */
 export function removeLeftovers(folder: string): void {
   const temporary = /^\.(run_\d{8}\.json|(model|state)_\d{8}(_\d{5})?\.bin|DONE_\d{8})\.[0-9a-f]{8}\.tmp$/;
-  for (const name of fileNames(folder)) if (temporary.test(name)) remove(join(folder, name));
+  for (const name of fileNames(folder)) if (temporary.test(name)) removeFile(join(folder, name));
   for (const step of stepsOf(folder, /^run_(\d{8})\.json$/)) {
     if (!exists(checkpointFiles(folder, step).done)) deleteCheckpoint(folder, step);
   }
@@ -166,19 +166,6 @@ function stepsOf(folder: string, pattern: RegExp): number[] {
 }
 
 function fileNames(folder: string): string[] {
-  try {
-    return [...Deno.readDirSync(folder)].filter(({ isFile }) => isFile).map(({ name }) => name);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw systemError(folder, "cannot be read", error);
-  }
-}
-
-/** Removes a file; one that is not there is fine. */
-function remove(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw systemError(path, "cannot be removed", error);
-  }
+  if (!exists(folder)) return [];
+  return folderEntries(folder).filter(({ isFile }) => isFile).map(({ name }) => name);
 }

@@ -244,6 +244,15 @@ export function folderEntries(path: string): Deno.DirEntry[] {
   }
 }
 
+/** Removes a file; one that is not there is fine. @throws {FileError} it can't be removed */
+export function removeFile(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw systemError(path, "cannot be removed", error);
+  }
+}
+
 /** What the operating system said in a failed call, in words rather than an error number; undefined of other errors. */
 export function systemReason(error: unknown): string | undefined {
   if (!(error instanceof Error) || !/\(os error \d+\)/.test(error.message)) return undefined;

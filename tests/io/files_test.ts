@@ -9,6 +9,7 @@ import {
   makeFolder,
   openForReading,
   readFully,
+  removeFile,
   timeWritten,
   writeFileAtomically,
   writeFully,
@@ -87,6 +88,18 @@ Deno.test({
     }
     throw new Error("writing to a full disk succeeded");
   },
+});
+
+Deno.test("removeFile() takes a file that isn't there as removed, and names one that can't be", async () => {
+  await inFolder((folder) => {
+    const path = join(folder, "file");
+    Deno.writeTextFileSync(path, "");
+    removeFile(path);
+    assertEquals(names(folder), []);
+    removeFile(path);
+    Deno.mkdirSync(join(path, "in the way"), { recursive: true });
+    assertThrows(() => removeFile(path), FileError, `"${path}": cannot be removed: directory not empty`);
+  });
 });
 
 Deno.test("readFully() reads up to the end of the file", async () => {

@@ -11,7 +11,7 @@ import type { Model } from "../../model.ts";
 import { TENSORS } from "../../parameters.ts";
 import { exactWeights, fp32Values } from "../../weights.ts";
 import type { StoredPrecision } from "../checkpoint.ts";
-import { makeFolder, systemError, writeFileAtomically, writeFully } from "../files.ts";
+import { makeFolder, removeFile, writeFileAtomically, writeFully } from "../files.ts";
 import { type SafetensorsSource, writeSafetensors } from "../safetensors.ts";
 import { gpt2Tokenizer } from "../tokenizer.ts";
 import { configJson, generationConfigJson } from "./config.ts";
@@ -37,8 +37,8 @@ export async function writeHuggingFaceFolder(
 ): Promise<void> {
   const { config } = model;
   await makeFolder(folder);
-  await removeFile(join(folder, CONFIG_FILE));
-  await removeFile(join(folder, INDEX_FILE)); // of an older model in several files
+  removeFile(join(folder, CONFIG_FILE));
+  removeFile(join(folder, INDEX_FILE)); // of an older model in several files
   await writeWeights(join(folder, WEIGHTS_FILE), model, stored, {});
   await writeText(join(folder, "generation_config.json"), generationConfigJson(config));
   if (config.V === GPT2_VOCABULARY) {
@@ -100,12 +100,4 @@ function transposed(
 
 async function writeText(path: string, text: string): Promise<void> {
   await writeFileAtomically(path, (file) => writeFully(file, new TextEncoder().encode(text)));
-}
-
-async function removeFile(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw systemError(path, "cannot be removed", error);
-  }
 }
