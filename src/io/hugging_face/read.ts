@@ -6,7 +6,7 @@
  */
 import { basename, dirname, join } from "@std/path";
 import type { Device } from "../../../ffi/device.ts";
-import { float32 } from "../../../ffi/tensor.ts";
+import { elements, float32 } from "../../../ffi/tensor.ts";
 import { configProblem, type GPT2Config, paddedVocabulary, presetConfig, RELEASED } from "../../config.ts";
 import { FileError } from "../../errors.ts";
 import { createModel, type Model, onDevice } from "../../model.ts";
@@ -65,7 +65,7 @@ export function readHuggingFace(path: string, device: Device): Model {
   const block = new Float32Array(Math.max(CHUNK, 4 * config.C)); // a row at least; one for all, so that no garbage piles up
   for (const part of parts) {
     const whole = float32(model.parameters.whole[part.name]);
-    const size = part.stored.shape.reduce((product, extent) => product * extent, 1);
+    const size = elements(part.stored.shape);
     const target = whole.subarray(part.layer * size, (part.layer + 1) * size);
     if (part.conv1d) readTransposed(part.stored, target, block);
     else part.stored.read(0, target);
