@@ -5,17 +5,16 @@
  */
 import { dirname } from "@std/path";
 import { openDevice } from "../ffi/device.ts";
-import { isPreset } from "../src/config.ts";
 import { UsageError } from "../src/errors.ts";
 import { type StoredPrecision, writeCheckpoint } from "../src/io/checkpoint.ts";
 import { makeFolder } from "../src/io/files.ts";
 import { writeHuggingFaceFile, writeHuggingFaceFolder } from "../src/io/hugging_face.ts";
-import { findModel, loadModel, modelHeader } from "../src/load.ts";
+import { loadModel, modelHeader } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import type { Model } from "../src/model.ts";
 import { parameterCount } from "../src/parameters.ts";
 import { defineCommand } from "./command.ts";
-import { TRAINED_HINT } from "./engine.ts";
+import { trainedModel } from "./engine.ts";
 import { print } from "./output.ts";
 import { requireFree } from "./require_free.ts";
 
@@ -66,13 +65,7 @@ export const command = defineCommand({
         hint: "llmts convert --from MODEL --to NAME",
       });
     }
-    if (isPreset(from)) {
-      throw new UsageError(`--from "${from}" is a preset, which has no weights`, {
-        hint:
-          `a file or folder of that name is given as ./${from}; llmts download fetches the released models`,
-      });
-    }
-    const source = findModel(from, TRAINED_HINT);
+    const source = trainedModel(from, { flag: "--from" });
     if (!force) requireFree(to);
     const { config, stored } = modelHeader(source);
     const memory = memoryPlan(config, { B: 1, T: 1, training: false });

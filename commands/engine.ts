@@ -81,17 +81,22 @@ export function activationPrecision(
   return precision === "int8" ? "bf16" : precision;
 }
 
-/** How to come by a trained model. */
-export const TRAINED_HINT = "llmts train makes a model, llmts download fetches the released ones";
+const TRAINED_HINT = "llmts train makes a model, llmts download fetches the released ones";
 
-/** What `--model` names, which has to be trained. @throws {UsageError} it names a preset */
-export function trainedModel(name: string): string {
+/**
+ * The source of a model that a flag names, which has to be trained.
+ *
+ * @param hint how to come by one
+ * @throws {UsageError} it names a preset
+ * @throws {FileError} there is none
+ */
+export function trainedModel(name: string, { flag = "--model", hint = TRAINED_HINT } = {}): string {
   if (isPreset(name)) {
-    throw new UsageError(`--model "${name}" is a preset, which has no trained weights`, {
-      hint: `llmts train --model ${name} trains one; a file or folder of that name is given as ./${name}`,
+    throw new UsageError(`${flag} "${name}" is a preset, which has no trained weights`, {
+      hint: `${hint}; a file or folder of that name is given as ./${name}`,
     });
   }
-  return findModel(name, TRAINED_HINT);
+  return findModel(name, hint);
 }
 
 /**

@@ -4,10 +4,9 @@
  * @module
  */
 import type { Device } from "../ffi/device.ts";
-import { type GPT2Config, isPreset } from "../src/config.ts";
-import { UsageError } from "../src/errors.ts";
+import type { GPT2Config } from "../src/config.ts";
 import { type DebugState, openDebugState } from "../src/io/debug_state.ts";
-import { findModel, loadModel, modelHeader } from "../src/load.ts";
+import { loadModel, modelHeader } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import type { Precision } from "../src/model.ts";
 import { verify } from "../src/verify.ts";
@@ -18,7 +17,7 @@ import {
   isIntact,
 } from "../src/verify/expected_losses.ts";
 import { defineCommand } from "./command.ts";
-import { ENGINE_FLAGS, openEngine } from "./engine.ts";
+import { ENGINE_FLAGS, openEngine, trainedModel } from "./engine.ts";
 import { print } from "./output.ts";
 import { CHECK_HEAD, checkLine, STEP_HEAD, stepLine } from "./verify_report.ts";
 
@@ -68,7 +67,7 @@ export const command = defineCommand({
     "llmts verify --model gpt2/gpt2_124M.bin --state gpt2/gpt2_124M_debug_state.bin",
   ],
   run(flags): number {
-    const source = findSource(flags.model);
+    const source = trainedModel(flags.model, { hint: HINT });
     const { config, stored } = modelHeader(source);
     using state = openDebugState(flags.state ?? statePath(source), config, HINT);
     const expected = findExpectedLosses(state, config);
@@ -93,15 +92,6 @@ export const command = defineCommand({
     return okay ? 0 : 1;
   },
 });
-
-function findSource(model: string): string {
-  if (isPreset(model)) {
-    throw new UsageError(`--model "${model}" is a preset, which has no weights to verify`, {
-      hint: `a file or folder of that name is given as ./${model}`,
-    });
-  }
-  return findModel(model, HINT);
-}
 
 /** The name that llm.c and dev/reference/gpt2.py give the debug state of a model, in either precision. */
 function statePath(source: string): string {

@@ -79,7 +79,7 @@ Deno.test("llmts convert says what is wrong with its arguments, and leaves nothi
     const cases: [args: string[], code: number, words: string][] = [
       [["--from", ODD], 2, "--to is missing\nhint: llmts convert --from MODEL --to NAME"],
       [["--to", "x.bin"], 2, "--from is missing"],
-      [["--from", "gpt2", "--to", "x.bin"], 2, '--from "gpt2" is a preset, which has no weights'],
+      [["--from", "gpt2", "--to", "x.bin"], 2, '--from "gpt2" is a preset, which has no trained weights'],
       [["--from", "absent.bin", "--to", "x.bin"], 1, '"absent.bin": no such file or folder'],
       [["--from", "absent.bin", "--to", "x.bin"], 1, "hint: llmts train makes a model"],
       [["--from", ODD, "--to", "x.bin", "--precision", "fp16"], 2, '--precision is "fp16"'],

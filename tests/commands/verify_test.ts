@@ -121,7 +121,7 @@ Deno.test("llmts verify names files that don't fit, in one line and before anyth
   const cases: [args: string[], code: number, stderr: string][] = [
     [[], 1, `safetensors file, or a folder${HINT}`],
     [[], 1, '"gpt2_124M.bin": no such file or folder, expected a model'],
-    [["--model", "gpt2"], 2, '--model "gpt2" is a preset, which has no weights to verify'],
+    [["--model", "gpt2"], 2, '--model "gpt2" is a preset, which has no trained weights'],
     [["--model", "odd.bin", "--state", "absent.bin"], 1, `"absent.bin": cannot be opened: no such file`],
     [
       ["--model", "odd_debug_state.bin"],
