@@ -28,7 +28,7 @@ export interface TrainerOptions {
   readonly skipLossZ?: number;
   /** As `skipLossZ`, of the norm of the gradients. */
   readonly skipGradZ?: number;
-  /** What backward computes again in place of keeping it. Default none. */
+  /** What backward computes again in place of keeping it. Default {@linkcode DEFAULT_RECOMPUTE}. */
   readonly recompute?: RecomputeLevel;
   /** The losses and norms that a run goes on from. Default: none. */
   readonly windows?: OutlierWindows;
