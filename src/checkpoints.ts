@@ -129,7 +129,8 @@ export function deleteCheckpoint(folder: string, step: number): void {
  * models without a run_ file of their step among them, stay.
  */
 export function removeLeftovers(folder: string): void {
-  const temporary = /^\.(run_\d{8}\.json|(model|state)_\d{8}(_\d{5})?\.bin|DONE_\d{8})\.[0-9a-f]{8}\.tmp$/;
+  const temporary =
+    /^\.(run(_\d{8})?\.json|(model|state)_\d{8}(_\d{5})?\.bin|DONE_\d{8}|main\.log|metrics\.jsonl)\.[0-9a-f]{8}\.tmp$/;
   for (const name of fileNames(folder)) if (temporary.test(name)) removeFile(join(folder, name));
   for (const step of stepsOf(folder, /^run_(\d{8})\.json$/)) {
     if (!exists(checkpointFiles(folder, step).done)) deleteCheckpoint(folder, step);

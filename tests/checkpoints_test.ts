@@ -173,11 +173,15 @@ Deno.test("removeLeftovers() removes what a killed run left, and nothing of othe
     const files = checkpointFiles(folder, 20);
     Deno.removeSync(files.done);
     for (const path of Object.values(files)) touchFile(temporaryPath(path));
+    for (const name of ["run.json", "main.log", "metrics.jsonl"]) {
+      touchFile(temporaryPath(join(folder, name)));
+    }
     const others = [
       "model_00000030.bin", // a model alone: llmts train without checkpoints, or a user's copy
       "state_00000030_00000.bin",
       ".model_00000040.bin.tmp",
       ".notes.0123abcd.tmp",
+      ".my_run.json.0123abcd.tmp",
       "main.log",
     ];
     for (const name of others) touchFile(join(folder, name));
