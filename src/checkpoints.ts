@@ -148,7 +148,8 @@ export function checkDiskSpace(folder: string, bytes: number): void {
     const { bavail, bsize, blocks } = statfsSync(folder);
     if (blocks === 0) return; // file systems without a size of their own
     free = bavail * bsize;
-  } catch {
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error; // else the check would never be made, and nobody know
     return; // writing will say what is wrong with the folder
   }
   if (bytes <= free) return;

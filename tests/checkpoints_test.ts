@@ -200,3 +200,11 @@ Deno.test("checkDiskSpace() compares with what the disk has left", async () => {
     assert(error.hint !== undefined);
   });
 });
+
+Deno.test({
+  name: "checkDiskSpace() doesn't pass over a permission that is missing",
+  permissions: { read: true },
+  fn: () => {
+    assertThrows(() => checkDiskSpace(".", 1), Deno.errors.NotCapable, "statfs");
+  },
+});
