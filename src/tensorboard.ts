@@ -8,7 +8,7 @@
 import { join } from "@std/path";
 import { Crc32c } from "@aws-crypto/crc32c";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import { systemError, writeFully } from "./io/files.ts";
+import { folderEntries, removeFile, systemError, writeFully } from "./io/files.ts";
 
 /** `Event`, `SessionLog`, `Summary` and `Summary.Value`: the fields used. */
 const EVENT = { wallTime: 1, step: 2, fileVersion: 3, summary: 5, sessionLog: 7 } as const;
@@ -43,12 +43,12 @@ export function openEventFile(folder: string, resumeAt?: number): EventFile {
     }
   };
   write(0, (event) => event.tag(EVENT.fileVersion, WireType.LengthDelimited).string("brain.Event:2"));
-  if (resumeAt !== undefined) {
-    write(resumeAt + 1, (event) => {
-      event.tag(EVENT.sessionLog, WireType.LengthDelimited).fork();
-      event.tag(SESSION_STATUS, WireType.Varint).int32(SESSION_START).join();
-    });
-  }
+  // At the start of a session TensorBoard drops what it has read of this step and later ones; but not at the first start in
+  // a folder, so that a new run's file needs one too.
+  write(resumeAt === undefined ? 0 : resumeAt + 1, (event) => {
+    event.tag(EVENT.sessionLog, WireType.LengthDelimited).fork();
+    event.tag(SESSION_STATUS, WireType.Varint).int32(SESSION_START).join();
+  });
   return {
     scalars(step, values): void {
       write(step, (event) => {
@@ -65,6 +65,13 @@ export function openEventFile(folder: string, resumeAt?: number): EventFile {
       file.close();
     },
   };
+}
+
+/** Removes the event files that this program wrote into a folder, and no others. @throws {FileError} one can't be removed */
+export function removeEventFiles(folder: string): void {
+  for (const { name } of folderEntries(folder)) {
+    if (/^events\.out\.tfevents\.\d+\.llmts\.\d+$/.test(name)) removeFile(join(folder, name));
+  }
 }
 
 /** TensorBoard reads the files of a folder in the order of their names: by second, then by number. */

@@ -65,20 +65,40 @@ Deno.test("openEventFile() frames records with the checksums of TFRecord", async
     }
     const [name] = eventFiles(folder);
     const found = records(join(folder, name!));
-    assertEquals(found.length, 301);
+    assertEquals(found.length, 302);
     const fields = eventFields(found[0]!);
     assert(Math.abs(fields[1] as number - Date.now() / 1000) < 60, "wall time in seconds");
     assertEquals(fields[3], "brain.Event:2");
   });
 });
 
-Deno.test("openEventFile() that goes on starts a session one step after the last that counts", async () => {
-  await inFolder((folder) => {
-    openEventFile(folder, 40)[Symbol.dispose]();
-    const [, start, ...rest] = records(join(folder, eventFiles(folder)[0]!));
-    const { 1: _wallTime, ...fields } = eventFields(start!);
-    assertEquals(fields, { 2: 41, 7: [8, 1] }); // SessionLog's field 1, a varint: START
-    assertEquals(rest, []);
+for (const [resumeAt, step] of [[undefined, 0], [40, 41]] as const) {
+  Deno.test(`openEventFile() starts a session at its first step (${step})`, async () => {
+    await inFolder((folder) => {
+      openEventFile(folder, resumeAt)[Symbol.dispose]();
+      const [, start, ...rest] = records(join(folder, eventFiles(folder)[0]!));
+      const { 1: _wallTime, ...fields } = eventFields(start!);
+      assertEquals(fields, { 2: step, 7: [8, 1] }); // SessionLog's field 1, a varint: START
+      assertEquals(rest, []);
+    });
+  });
+}
+
+Deno.test("openRunLog() of a new run removes this program's event files, and no others", async () => {
+  await inFolder(async (folder) => {
+    const others = [
+      "events.out.tfevents.1700000000.host.1234.0",
+      "events.out.tfevents.1700000000.llmts.1234.0",
+      "tfevents.llmts.0",
+    ];
+    for (const name of others) Deno.writeTextFileSync(join(folder, name), "");
+    const open = async (resumeAt?: number): Promise<number> => {
+      (await openRunLog(folder, { tensorboard: true, resumeAt }))[Symbol.dispose]();
+      return eventFiles(folder).length - others.length;
+    };
+    assertEquals([await open(), await open(3), await open(), await open(3)], [1, 2, 1, 2]);
+    (await openRunLog(folder))[Symbol.dispose]();
+    assertEquals(eventFiles(folder), others);
   });
 });
 
@@ -120,9 +140,11 @@ Deno.test({
       const found = JSON.parse(runPython([
         "-c",
         `import sys, json, logging; logging.disable(logging.WARNING)
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 events = EventAccumulator(sys.argv[1]); events.Reload()
-print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in sorted(events.Tags()["scalars"])}))`,
+print(json.dumps({tag: [[e.step, make_ndarray(e.tensor_proto).item()] for e in events.Tensors(tag)]
+  for tag in sorted(events.Tags()["tensors"])}))`,
         folder,
       ]));
       const steps = [1, 2, 3, 4, 5, 6];
