@@ -69,6 +69,92 @@ Deno.test("sampleToken() refuses logits that are not numbers (S-07)", () => {
   assertThrows(() => sampleToken(Float32Array.of(-Infinity, -Infinity), 0.5), LlmtsError, "-Infinity");
 });
 
+/** A twin of sampleToken() that sorts all ids by comparing their logits. */
+function sampleSlowly(
+  logits: Float32Array,
+  coin: number,
+  { temperature = 1, topK = 0, topP = 1 }: SamplingOptions,
+): number {
+  const order = Array.from(logits, (_, id) => id);
+  order.sort((a, b) => logits[b]! - logits[a]! || a - b); // of infinite ones the difference is NaN: then the id decides
+  const kept = topK === 0 && topP === 1
+    ? order.map((_, n) => n)
+    : order.slice(0, topK === 0 ? undefined : topK);
+  const sum = (weights: readonly number[]): number => weights.reduce((sum, weight) => sum + weight, 0);
+  let weights = kept.map((id) => Math.exp((logits[id]! - logits[order[0]!]!) / temperature));
+  if (topP < 1) {
+    const enough = sum(weights) * topP;
+    let reached = 0;
+    const last = weights.findIndex((weight) => (reached += weight) >= enough);
+    weights = last === -1 ? weights : weights.slice(0, last + 1);
+  }
+  const threshold = sum(weights) * coin;
+  let reached = 0;
+  const drawn = weights.findIndex((weight) => (reached += weight) > threshold);
+  return kept[drawn === -1 ? weights.findLastIndex((weight) => weight > 0) : drawn]!;
+}
+
+Deno.test("sampleToken() draws what sorting by comparison does, ties and infinities included", async (t) => {
+  const random = new Random(3);
+  const V = 700;
+  const normal = (mean: number, std: number): Float32Array => {
+    const logits = new Float32Array(V);
+    random.normal(logits, mean, std);
+    return logits;
+  };
+  const shapes: Readonly<Record<string, Float32Array>> = {
+    random: normal(-30, 2.5),
+    "of both signs": normal(0, 3),
+    peaked: normal(0, 40),
+    flat: normal(5, 1e-3),
+    equal: new Float32Array(V).fill(-1.5),
+    tied: normal(0, 2).map(Math.round), // with 0 and -0
+    zeros: Float32Array.from({ length: V }, (_, id) => id % 3 === 0 ? 0 : -0),
+    infinite: normal(0, 1).map((logit, id) => id % 2 === 0 ? -Infinity : logit),
+    "all but one infinite": Float32Array.from({ length: V }, (_, id) => id === 411 ? 2 : -Infinity),
+    tiny: normal(0, 1e-44),
+    huge: normal(0, 1e37),
+    one: Float32Array.of(-3),
+  };
+  for (const [name, logits] of Object.entries(shapes)) {
+    await t.step(name, () => {
+      for (const topK of [0, 1, 2, 40, V - 1, V, V + 1]) {
+        for (const topP of [1e-9, 0.1, 0.9, 1 - 2 ** -53, 1]) {
+          for (const temperature of [0.7, 1]) {
+            const options = { topK, topP, temperature };
+            for (const coin of [0, random.randfloat64(), random.randfloat64(), 1 - 2 ** -53]) {
+              assertEquals(
+                sampleToken(logits, coin, options),
+                sampleSlowly(logits, coin, options),
+                `${JSON.stringify(options)}, coin ${coin}`,
+              );
+            }
+          }
+        }
+      }
+    });
+  }
+});
+
+Deno.test("sampleToken() takes about as long with top-k or top-p as without", () => {
+  const random = new Random(4);
+  const logits = new Float32Array(50257);
+  random.normal(logits, -30, 2.5);
+  const median = (options: SamplingOptions): number => {
+    const times = Array.from({ length: 41 }, () => {
+      const start = performance.now();
+      sampleToken(logits, random.randfloat64(), options);
+      return performance.now() - start;
+    });
+    return times.sort((a, b) => a - b)[20]!;
+  };
+  const plain = median({});
+  for (const options of [{ topK: 40 }, { topP: 0.9 }]) {
+    const times = median(options) / plain; // below 2; with a sort that compares, 20
+    assert(times < 8, `${JSON.stringify(options)}: ${times} times as long`);
+  }
+});
+
 Deno.test("samplingProblem() names what is out of range (S-02, S-04)", () => {
   assertEquals(samplingProblem({ temperature: 0, topK: 0, topP: 0 }), undefined);
   for (
