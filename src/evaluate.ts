@@ -8,7 +8,7 @@ import { type Activations, allocateActivations } from "./activations.ts";
 import type { Batch } from "./io/loader.ts";
 import { countTargets, forward, loss, type Model } from "./model.ts";
 
-/** A mean loss, in nats, and of how many positions. */
+/** A mean loss, in nats, and of how many positions; of none it is NaN. */
 export interface Evaluation {
   readonly loss: number;
   readonly tokens: number;
@@ -35,8 +35,9 @@ export function createEvaluator(
     for (const batch of batches) {
       device.write(inputs, batch.inputs);
       device.write(targets, batch.targets);
-      forward(model, a, inputs);
       const count = countTargets(device, targets);
+      if (count === 0) continue; // it has no mean
+      forward(model, a, inputs);
       const mean = model.head === undefined
         ? loss(model, a, targets)
         : lossByHead(model, a, model.head, targets);

@@ -117,10 +117,12 @@ Deno.test("Trainer.evaluate() counts each position alike, and not those with tar
   const [first, second] = [batch(1), batch(2)];
   const half = { inputs: second.inputs, targets: second.targets.map((id, i) => i < B * T / 2 ? id : -1) };
   const rest = { inputs: second.inputs, targets: second.targets.map((id, i) => i < B * T / 2 ? -1 : id) };
+  const none = { inputs: second.inputs, targets: second.targets.map(() => -1) };
   const whole = evaluate([first, second]);
-  const split = evaluate([half, first, rest]);
+  const split = evaluate([half, none, first, rest]);
   assertEquals([whole.tokens, split.tokens], [2 * B * T, 2 * B * T]);
   assertAlmostEquals(split.loss, whole.loss, 1e-6);
+  assertEquals(evaluate([none]), { loss: NaN, tokens: 0 });
 });
 
 Deno.test("createTrainer() refuses sequences longer than the model's positions (A-43)", () => {

@@ -221,16 +221,10 @@ function isPermutation(order: Int32Array, n: number): boolean {
   return order.length === n && order.toSorted().every((value, i) => value === i);
 }
 
-/** A batch of which some positions may not count. */
-export interface ValidationBatch extends Batch {
-  /** Positions that count: those with a target of 0 or more. */
-  readonly count: number;
-}
-
 /**
  * Batches that score each token of some files once, but for the first of each, in windows of T, up to `limit` tokens in all.
  * The last batch of a file is filled up with positions that do not count, so which tokens are scored, and each one's context,
- * depend on T but not on B: the sum of all losses over the sum of all counts is the same for every B.
+ * depend on T but not on B: the mean loss of all is the same for every B.
  *
  * @param limit 0: all
  * @throws {FileError} a file can't be read, has fewer than 2 tokens or ids outside the vocabulary of V
@@ -239,7 +233,7 @@ export function* validationBatches(
   paths: readonly string[],
   V: number,
   { B, T, limit }: { B: number; T: number; limit: number },
-): Generator<ValidationBatch> {
+): Generator<Batch> {
   let left = limit === 0 ? Infinity : limit;
   for (const path of paths) {
     if (left <= 0) return;
@@ -257,7 +251,7 @@ export function* validationBatches(
       reader.read(position, tokens.subarray(0, count + 1));
       inputs.fill(0).set(tokens.subarray(0, count));
       targets.fill(-1).set(tokens.subarray(1, count + 1));
-      yield { inputs, targets, count };
+      yield { inputs, targets };
     }
   }
 }
