@@ -156,17 +156,16 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   const options = { tokens, temperature, topK, topP, seed, stop: tokenizer.eot };
   const output = openText();
   const texts = Array.from({ length: B }, () => createText(tokenizer, flags.stop));
-  const all = [...ids];
   output.write(prompt);
   for (const drawn of generateBatch(model, ids, options, B)) {
     drawn.forEach((id, b) => texts[b]!.push(id));
     output.write(texts[0]!.take()); // the first as it comes, the others after it
-    if (drawn[0] !== undefined) all.push(drawn[0]);
-    if (texts.every((text) => text.reached)) break;
+    if (texts.every((text) => text.done)) break;
   }
   texts.forEach((text, b) => output.write((b > 0 ? `\n---\n${prompt}` : "") + text.end()));
   if (Deno.stdout.isTerminal()) output.write("\n"); // the shell's next prompt begins a line; a pipe gets only the text
   output.flush();
+  const all = [...ids, ...texts[0]!.ids];
   if (model !== plain && all.length > 1) {
     const [loss, before] = [model, plain].map((model) => lossOfTokens(model, all).toFixed(4));
     notice(`int8: the text has a mean loss of ${loss}, with bf16 weights ${before}`);
@@ -177,14 +176,22 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
 function createText(tokenizer: Tokenizer, stopAt: string | undefined) {
   const decoded = streamDecoder(tokenizer);
   const stop = createStop(stopAt);
+  const ids: number[] = [];
+  let ended = false;
   let ready = "";
   return {
-    get reached(): boolean {
-      return stop.reached;
+    /** The tokens, up to the one that `--stop` came with. */
+    ids,
+    /** Whether `--stop` has come, or the text has ended. */
+    get done(): boolean {
+      return ended || stop.reached;
     },
-    /** Adds a token; undefined is none. */
+    /** Adds a token; undefined: it has ended. What comes after `--stop` is left out. */
     push(id: number | undefined): void {
-      if (id !== undefined) ready += stop.push(decoded.push(id));
+      ended ||= id === undefined;
+      if (id === undefined || stop.reached) return;
+      ids.push(id);
+      ready += stop.push(decoded.push(id));
     },
     /** The text since the last call. */
     take(): string {

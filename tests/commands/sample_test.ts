@@ -1,6 +1,11 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { createStop } from "../../commands/stop.ts";
+import { openDevice } from "../../ffi/device.ts";
+import { float32 } from "../../ffi/tensor.ts";
+import { END_OF_TEXT } from "../../src/config.ts";
+import { writeCheckpoint } from "../../src/io/checkpoint.ts";
+import { createModel } from "../../src/model.ts";
 import { inFolder } from "../folder.ts";
 import { llmts, start } from "./run.ts";
 import { SMALL, writeSmallModel } from "./small_model.ts";
@@ -94,6 +99,49 @@ Deno.test("llmts sample reads the prompt from stdin, begins at end-of-text witho
     const { code, stderr } = await invalid.output();
     assertEquals(code, 1);
     assertStringIncludes(new TextDecoder().decode(stderr), "the prompt on stdin");
+  });
+});
+
+/** Tokens of one letter. */
+const [X, Y, Z] = [87, 88, 89];
+
+/** Writes `first.bin`: a model that begins with one of `first`, each as likely, and goes on with Y for ever. */
+async function writeFirst(folder: string, first: readonly number[]): Promise<void> {
+  const model = createModel(SMALL, openDevice({ threads: 1 }));
+  const { C } = SMALL;
+  const { wte, wpe, lnfw } = model.parameters;
+  float32(lnfw).fill(1);
+  // Only the position says what comes: all else is zero, or small beside it.
+  float32(wpe).forEach((_, i, values) => values[i] = i === 0 || (i > C && i % C === 1) ? 1e4 : 0);
+  for (const id of first) float32(wte)[id * C] = 10;
+  float32(wte)[Y * C + 1] = 10;
+  await writeCheckpoint(join(folder, "first.bin"), model);
+}
+
+Deno.test("llmts sample ends when each text has come to --stop or to end-of-text", async () => {
+  await inFolder(async (folder) => {
+    await writeFirst(folder, [X, END_OF_TEXT]);
+    const args = [...SAMPLE, "--model", "first.bin", "--samples", "4", "--seed", "3", "--tokens"];
+    const free = await llmts(folder, [...args, "3"]);
+    assertEquals(free.stdout.split("\n---\n"), ["xyy", "xyy", "", ""]);
+    const child = start(folder, [...args, "1000000000", "--stop", "x"]);
+    const timer = setTimeout(() => child.kill("SIGKILL"), 60_000); // where it would draw on
+    const { code, stdout } = await child.output();
+    clearTimeout(timer);
+    assertEquals([code, new TextDecoder().decode(stdout)], [0, "\n---\n".repeat(3)]);
+  });
+});
+
+Deno.test("llmts sample --precision int8 scores the first text as far as it is printed", async () => {
+  await inFolder(async (folder) => {
+    await writeFirst(folder, [X, Z]);
+    const args = [...SAMPLE, "--model", "first.bin", "--samples", "2", "--seed", "1", "--tokens", "5"];
+    const { stdout, stderr } = await llmts(folder, [
+      ...args,
+      ...["--stop", "x", "--precision", "int8", "--device", "cpu"],
+    ]);
+    assertEquals(stdout, "\n---\nzyyyy");
+    assertStringIncludes(stderr, `mean loss of ${Math.log(2).toFixed(4)}`); // of X, which is one of two
   });
 });
 
