@@ -59,8 +59,8 @@ export const command = defineCommand({
     const { batchSize: B, seqLen: T, precision } = flags;
     checkSequenceLength(T, source, config);
     const memory = memoryPlan(config, { B, T, precision });
-    const available = Deno.systemMemoryInfo().available;
     const device = tryEngine(flags);
+    const available = device instanceof LlmtsError ? Deno.systemMemoryInfo().available : device.freeMemory();
     if (flags.json) {
       print(`${
         JSON.stringify({

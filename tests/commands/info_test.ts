@@ -1,4 +1,6 @@
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { build, EMULATED } from "../cuda/build.ts";
 import { inFolder } from "../folder.ts";
 import { llmts } from "./run.ts";
 import { writeSmallModel } from "./small_model.ts";
@@ -35,4 +37,13 @@ Deno.test("llmts info says what is wrong with the library, prints the rest and e
 Deno.test("llmts info prints numbers the same in every locale", async () => {
   const { stdout } = await llmts(".", ["info"], { env: { LC_ALL: "de_DE.UTF-8" } });
   assertMatch(stdout, /^parameters: +474\.8 MiB$/m);
+});
+
+Deno.test("llmts info --device cuda prints the GPU's free memory (emulated)", async () => {
+  await build("llmts_cuda_emulated");
+  const library = join(EMULATED, "libllmts_cuda_emulated.so");
+  const args = ["info", "--device", "cuda", "--library", library];
+  assertMatch((await llmts(".", args)).stdout, /^free now: +128\.0 MiB$/m); // all that the emulation has
+  const json = JSON.parse((await llmts(".", [...args, "--json"])).stdout);
+  assert(json.memory.available <= 128 << 20);
 });
