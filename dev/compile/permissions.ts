@@ -13,8 +13,8 @@ export const ENVIRONMENT: readonly string[] = [
   "LLMTS_LIBRARY_PATH",
 ];
 
-/** What of the system's state it asks for (`Deno.systemMemoryInfo` …), by Deno's names. */
-export const SYSTEM: readonly string[] = ["systemMemoryInfo"];
+/** What of the system's state it asks for (`Deno.systemMemoryInfo`, node's `statfsSync` …), by Deno's names. */
+export const SYSTEM: readonly string[] = ["statfs", "systemMemoryInfo"];
 
 /**
  * Reading, writing, loading libraries and the network are not narrowed: the user's flags name any file, `--library` any

@@ -1,13 +1,39 @@
 // The executable's permissions are what the program asks for: one that is missing would only show when that line runs.
 
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { ROOT } from "../../dev/compile/files.ts";
 import { ENVIRONMENT, SYSTEM } from "../../dev/compile/permissions.ts";
+import { checkDiskSpace } from "../../src/checkpoints.ts";
+import { LlmtsError } from "../../src/errors.ts";
 
 /** What Deno names of the system's state, by the functions that ask for it. */
 const SYSTEM_CALL =
   /\bDeno\.(gid|hostname|loadavg|networkInterfaces|osRelease|osUptime|systemMemoryInfo|uid)\(/g;
+
+/** The same by the functions of node's modules. */
+const NODE_CALLS: Readonly<Record<string, string>> = {
+  availableMemory: "systemMemoryInfo",
+  constrainedMemory: "systemMemoryInfo",
+  cpus: "cpus",
+  freemem: "systemMemoryInfo",
+  getegid: "getegid",
+  geteuid: "uid",
+  getgid: "gid",
+  getPriority: "getPriority",
+  getuid: "uid",
+  homedir: "homedir",
+  hostname: "hostname",
+  loadavg: "loadavg",
+  networkInterfaces: "networkInterfaces",
+  release: "osRelease",
+  setPriority: "setPriority",
+  statfs: "statfs",
+  statfsSync: "statfs",
+  totalmem: "systemMemoryInfo",
+  userInfo: "userInfo",
+  version: "osRelease",
+};
 
 async function sources(folder: string): Promise<string> {
   let text = "";
@@ -35,5 +61,15 @@ Deno.test("ENVIRONMENT names the variables that the program reads", async () => 
 });
 
 Deno.test("SYSTEM names the state of the system that the program reads", async () => {
-  assertEquals([...SYSTEM].sort(), found(await program(), SYSTEM_CALL));
+  const text = await program();
+  const imports = found(text, /\bimport ([^;]*? from "node:)/g);
+  for (const names of imports) assertEquals(names[0], "{", "node's functions are imported by name");
+  const byNode = imports.flatMap((names) => names.match(/\w+/g)!).flatMap((name) => NODE_CALLS[name] ?? []);
+  assertEquals([...SYSTEM].sort(), [...new Set([...found(text, SYSTEM_CALL), ...byNode])].sort());
+});
+
+Deno.test({
+  name: "SYSTEM lets checkDiskSpace() know what the disk has left",
+  permissions: { read: true, sys: SYSTEM as [] }, // Deno has more names than its type
+  fn: () => void assertThrows(() => checkDiskSpace(ROOT, 1e18), LlmtsError, "left"),
 });
