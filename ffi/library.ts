@@ -106,7 +106,7 @@ function libraryFile(suffix: string, kind: "cpu" | "cuda" = "cpu"): string {
   return `${Deno.build.os === "windows" ? "" : "lib"}llmts_${kind}${suffix}.${extension}`;
 }
 
-/** Folders that may hold the libraries, in the order they are tried, with the reason each is. */
+/** Folders that may hold the libraries, in the order they are tried. */
 function libraryFolders(): string[] {
   const home = Deno.env.get("LLMTS_HOME");
   const module = import.meta.url.startsWith("file:") ? dirname(fromFileUrl(import.meta.url)) : undefined;

@@ -30,8 +30,6 @@ export interface AdamWConstants {
 
 /** See the module; the formulas are in kernels/abi.h. */
 export interface Ops {
-  /** Zero every byte. */
-  zero(tensor: Tensor): void;
   /** out (B,T,C) from tokens (B,T), wte (Vp,C) of which V rows are ids, wpe (maxT,C). */
   embedding(out: Tensor, tokens: Tensor, wte: Tensor, wpe: Tensor, V: number, position?: number): void;
   /** dwte (Vp,C) += dout (B,T,C) by token, whatever `accumulate` is: the classifier writes it first. dwpe (maxT,C) (+)= dout. */
@@ -152,10 +150,6 @@ export function createOps(library: Library): Ops {
   }
 
   return {
-    zero(tensor): void {
-      call("llmts_zero", { tensor }, tensor.memory, BigInt(tensor.memory.byteLength));
-    },
-
     packedBytes(OC, C): number {
       const bytes = new BigInt64Array(1);
       call("llmts_packed_bytes", {}, bytes, BigInt(OC), BigInt(C));

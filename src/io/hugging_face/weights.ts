@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { dirname, join } from "@std/path";
+import { join } from "@std/path";
 import { FileError } from "../../errors.ts";
 import { exists, isFolder } from "../files.ts";
 import { openSafetensors, type SafetensorsEntry, type SafetensorsFile } from "../safetensors.ts";
@@ -137,10 +137,4 @@ export function readIndex(path: string): ReadonlyMap<string, readonly string[]> 
 /** Whether a path is a folder that Hugging Face's files say is a model. */
 export function isHuggingFaceFolder(path: string): boolean {
   return isFolder(path) && [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE].some((name) => exists(join(path, name)));
-}
-
-/** The config.json of a model in a folder, or beside a file; undefined where there is none. */
-export function configPath(path: string): string | undefined {
-  const config = join(isFolder(path) ? path : dirname(path), CONFIG_FILE);
-  return exists(config) ? config : undefined;
 }
