@@ -117,6 +117,7 @@ function libraryFolders(): string[] {
   ];
 }
 
+/** Whether a file is there to be loaded: one that may not be looked at is not, and the search goes on. */
 function isFile(path: string): boolean {
   try {
     return Deno.statSync(path).isFile;

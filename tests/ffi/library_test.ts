@@ -4,6 +4,7 @@ import { openDevice } from "../../ffi/device.ts";
 import { findCudaLibrary, KernelError, loadLibrary, runnableVariants } from "../../ffi/library.ts";
 import { int32, rows } from "../../ffi/tensor.ts";
 import { LlmtsError, UsageError } from "../../src/errors.ts";
+import { ROOT } from "../cuda/build.ts";
 
 /** Runs with environment variables set, and puts back what they were. */
 function withEnvironment(variables: Readonly<Record<string, string>>, run: () => void): void {
@@ -47,6 +48,15 @@ Deno.test("loadLibrary() names every place it tried", () => {
     });
   });
   Deno.removeSync(folder);
+});
+
+Deno.test({
+  name: "loadLibrary() goes on where it may not look",
+  permissions: { read: [join(ROOT, "build", "lib")], env: true, ffi: true },
+  fn: () =>
+    withEnvironment({ LLMTS_HOME: ROOT, LLMTS_LIBRARY_PATH: "" }, () => {
+      assertEquals(dirname(loadLibrary().path), join(ROOT, "build", "lib"));
+    }),
 });
 
 Deno.test("loadLibrary() refuses a library of another ABI version, even one that lacks functions (D-11)", () => {
