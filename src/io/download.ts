@@ -7,9 +7,8 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { FileError, LlmtsError } from "../errors.ts";
-import { exists, openForReading, systemError, writeFully } from "./files.ts";
+import { exists, hashFile, openForReading, systemError, writeFully } from "./files.ts";
 import { downloadError, requireOk, StatusError } from "./http.ts";
 
 /** A file on a server. */
@@ -42,7 +41,6 @@ export interface DownloadOptions {
 const TIMEOUT_MS = 30_000;
 const DELAYS_MS = [1000, 2000, 4000];
 const MOST_REDIRECTS = 5;
-const CHUNK = 1 << 20;
 
 /** Sizes and ranges are of the bytes themselves, not of a compressed form. */
 const HEADERS = { "accept-encoding": "identity" };
@@ -219,12 +217,8 @@ function contentProblem(path: string, { size, digest }: RemoteFile): string | un
   const found = file.statSync().size;
   if (size !== undefined && found !== size) return `it has ${found} bytes, expected ${size}`;
   if (digest === undefined) return undefined;
-  const hash = createHash(digest.algorithm === "sha256" ? "sha256" : "sha1");
-  if (digest.algorithm === "git sha1") hash.update(`blob ${found}\0`);
-  const chunk = new Uint8Array(CHUNK);
-  for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
-    hash.update(chunk.subarray(0, read));
-  }
-  const hex = hash.digest("hex");
+  const hex = digest.algorithm === "sha256"
+    ? hashFile(file, "sha256")
+    : hashFile(file, "sha1", `blob ${found}\0`);
   return hex === digest.hex ? undefined : `its ${digest.algorithm} is ${hex}, expected ${digest.hex}`;
 }

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { basename, dirname, join } from "@std/path";
 import { FileError } from "../errors.ts";
 
@@ -59,6 +60,16 @@ export function readFully(file: Deno.FsFile, buffer: Uint8Array): number {
     done += read;
   }
   return done;
+}
+
+/** The hash, in hex, of `prefix` and what the file holds from its position on. */
+export function hashFile(file: Deno.FsFile, algorithm: "sha256" | "sha1", prefix = ""): string {
+  const hash = createHash(algorithm).update(prefix);
+  const chunk = new Uint8Array(1 << 20);
+  for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
+    hash.update(chunk.subarray(0, read));
+  }
+  return hash.digest("hex");
 }
 
 /** Writes all of `bytes` at the file's position, however many calls that takes. */

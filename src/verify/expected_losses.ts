@@ -4,12 +4,11 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import type { AdamWConstants } from "../../ffi/ops.ts";
 import type { GPT2Config } from "../config.ts";
 import { FileError } from "../errors.ts";
 import type { DebugState } from "../io/debug_state.ts";
-import { exists, openForReading } from "../io/files.ts";
+import { exists, hashFile, openForReading } from "../io/files.ts";
 import { readText } from "../io/text.ts";
 
 /** Steps that are compared. */
@@ -133,10 +132,5 @@ function readObject(path: string): Record<string, unknown> {
 export function isIntact({ path }: DebugState, expected: ExpectedLosses | undefined): boolean | undefined {
   if (expected?.stateSha256 === undefined) return undefined;
   using file = openForReading(path);
-  const hash = createHash("sha256");
-  const chunk = new Uint8Array(1 << 20);
-  for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
-    hash.update(chunk.subarray(0, read));
-  }
-  return hash.digest("hex") === expected.stateSha256;
+  return hashFile(file, "sha256") === expected.stateSha256;
 }

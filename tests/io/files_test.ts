@@ -4,6 +4,7 @@ import { FileError } from "../../src/errors.ts";
 import {
   exists,
   folderEntries,
+  hashFile,
   isFile,
   isFolder,
   makeFolder,
@@ -111,6 +112,20 @@ Deno.test("readFully() reads up to the end of the file", async () => {
     assertEquals([readFully(file, buffer), ...buffer], [2, 1, 2]);
     assertEquals([readFully(file, buffer), ...buffer], [1, 3, 2]);
     assertEquals(readFully(file, buffer), 0);
+  });
+});
+
+Deno.test("hashFile() is that of sha256sum, and of git hash-object", async () => {
+  await inFolder((folder) => {
+    const path = join(folder, "hello");
+    Deno.writeTextFileSync(path, "hello\n");
+    using file = openForReading(path);
+    assertEquals(
+      hashFile(file, "sha256"),
+      "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+    );
+    file.seekSync(0, Deno.SeekMode.Start);
+    assertEquals(hashFile(file, "sha1", "blob 6\0"), "ce013625030ba8dba906f756967f9e9ca394464a");
   });
 });
 
