@@ -190,6 +190,11 @@ export async function writeFileAtomically<T>(
   }
 }
 
+/** Writes a text as {@linkcode writeFileAtomically} writes. @throws {FileError} the operating system refused */
+export async function writeTextAtomically(path: string, text: string): Promise<void> {
+  await writeFileAtomically(path, (file) => writeFully(file, new TextEncoder().encode(text)));
+}
+
 /** A name in the same folder that nothing else has: it starts with a dot and ends in `.tmp`. */
 export function temporaryPath(path: string): string {
   return join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.tmp`);

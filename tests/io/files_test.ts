@@ -14,6 +14,7 @@ import {
   timeWritten,
   writeFileAtomically,
   writeFully,
+  writeTextAtomically,
 } from "../../src/io/files.ts";
 import { inFolder } from "../folder.ts";
 
@@ -56,6 +57,17 @@ Deno.test("writeFileAtomically() leaves what was there when writing fails, and n
     );
     assertEquals(Deno.readTextFileSync(path), "old");
     assertEquals(names(folder), ["model.bin"]);
+  });
+});
+
+Deno.test("writeTextAtomically() puts UTF-8 in the place of what was there", async () => {
+  await inFolder(async (folder) => {
+    const path = join(folder, "config.json");
+    Deno.writeTextFileSync(path, "something longer");
+    await writeTextAtomically(path, "naïve 🌍\n");
+    assertEquals(Deno.readTextFileSync(path), "naïve 🌍\n");
+    assertEquals(names(folder), ["config.json"]);
+    await assertRejects(() => writeTextAtomically(join(path, "x"), ""), FileError, "cannot be written");
   });
 });
 

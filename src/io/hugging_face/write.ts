@@ -11,7 +11,7 @@ import type { Model } from "../../model.ts";
 import { TENSORS } from "../../parameters.ts";
 import { exactWeights, fp32Values } from "../../weights.ts";
 import type { StoredPrecision } from "../checkpoint.ts";
-import { makeFolder, removeFile, writeFileAtomically, writeFully } from "../files.ts";
+import { makeFolder, removeFile, writeTextAtomically } from "../files.ts";
 import { type SafetensorsSource, writeSafetensors } from "../safetensors.ts";
 import { gpt2Tokenizer } from "../tokenizer.ts";
 import { configJson, generationConfigJson } from "./config.ts";
@@ -40,13 +40,13 @@ export async function writeHuggingFaceFolder(
   removeFile(join(folder, CONFIG_FILE));
   removeFile(join(folder, INDEX_FILE)); // of an older model in several files
   await writeWeights(join(folder, WEIGHTS_FILE), model, stored, {});
-  await writeText(join(folder, "generation_config.json"), generationConfigJson(config));
+  await writeTextAtomically(join(folder, "generation_config.json"), generationConfigJson(config));
   if (config.V === GPT2_VOCABULARY) {
     for (const [name, text] of tokenizerFiles(await gpt2Tokenizer(), config)) {
-      await writeText(join(folder, name), text);
+      await writeTextAtomically(join(folder, name), text);
     }
   }
-  await writeText(join(folder, CONFIG_FILE), configJson(config, stored));
+  await writeTextAtomically(join(folder, CONFIG_FILE), configJson(config, stored));
 }
 
 /**
@@ -96,8 +96,4 @@ function transposed(
   const target = scratch.subarray(0, source.length);
   transpose(target, source, { columns, width });
   return target;
-}
-
-async function writeText(path: string, text: string): Promise<void> {
-  await writeFileAtomically(path, (file) => writeFully(file, new TextEncoder().encode(text)));
 }
