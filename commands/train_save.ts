@@ -8,7 +8,7 @@ import { checkDiskSpace, saveCheckpoint } from "../src/checkpoints.ts";
 import type { GPT2Config } from "../src/config.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { checkpointBytes, type StoredPrecision } from "../src/io/checkpoint.ts";
-import { writeFileAtomically, writeFully } from "../src/io/files.ts";
+import { writeTextAtomically } from "../src/io/files.ts";
 import type { DataLoader, LoaderState } from "../src/io/loader.ts";
 import { ROUNDING_SEED, stateBytes } from "../src/io/state.ts";
 import type { Precision } from "../src/model.ts";
@@ -113,8 +113,5 @@ export async function writeConfig(settings: Settings): Promise<void> {
   const { data, valData } = settings;
   const values = { ...settings, data: files(data), valData: files(valData), resume: false, overwrite: false };
   const text = effectiveConfig(FLAGS, { ...values, accept: undefined });
-  await writeFileAtomically(
-    join(settings.out, "run.json"),
-    (file) => writeFully(file, new TextEncoder().encode(text)),
-  );
+  await writeTextAtomically(join(settings.out, "run.json"), text);
 }

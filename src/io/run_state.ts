@@ -7,7 +7,7 @@
  */
 import * as z from "zod";
 import { FileError } from "../errors.ts";
-import { openForReading, readFully, writeFileAtomically, writeFully } from "./files.ts";
+import { openForReading, readFully, writeTextAtomically } from "./files.ts";
 
 const FORMAT = "llmts run state";
 /** 1 came with state files whose sample was the one read last, where llm.c's is the next. */
@@ -49,10 +49,7 @@ export type RunState = Omit<z.infer<typeof schema>, "format" | "version">;
 export async function writeRunState(path: string, state: RunState): Promise<void> {
   // Checked here too: JSON would write a NaN as null, and the file could not be read.
   const checked = schema.parse({ format: FORMAT, version: VERSION, ...state });
-  await writeFileAtomically(
-    path,
-    (file) => writeFully(file, new TextEncoder().encode(JSON.stringify(checked) + "\n")),
-  );
+  await writeTextAtomically(path, JSON.stringify(checked) + "\n");
 }
 
 /** Reads a run state. @throws {FileError} it can't be read, or is not one */
