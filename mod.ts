@@ -57,6 +57,7 @@ export {
 export { writeHuggingFaceFile, writeHuggingFaceFolder } from "./src/io/hugging_face.ts";
 export { type Batch, DataLoader, validationBatches } from "./src/io/loader.ts";
 export { gpt2Tokenizer, type StreamDecoder, streamDecoder, type Tokenizer } from "./src/io/tokenizer.ts";
+export { readTokenizerFile, writeTokenizerFile } from "./src/io/tokenizer_file.ts";
 export { TokenReader, writeTokenFile } from "./src/io/tokens.ts";
 export { loadModel, modelConfig, randomModel } from "./src/load.ts";
 export { type MemoryPlan, memoryPlan } from "./src/memory.ts";

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
+import { readTokenizerFile, writeTokenizerFile } from "../../mod.ts";
 import { FileError, LlmtsError } from "../../src/errors.ts";
-import { readTokenizerFile, writeTokenizerFile } from "../../src/io/tokenizer_file.ts";
 import { bpeTokenizer, gpt2Tokenizer } from "../../src/io/tokenizer.ts";
 import { inFolder } from "../folder.ts";
 
