@@ -1,6 +1,6 @@
 /**
- * The devices that tests run on: each variant of the CPU library that this machine can run, with one thread and with two;
- * or, where LLMTS_TEST_LIBRARY names a library for the host, that one alone (tests/cuda runs the CUDA kernels so); or, where
+ * The devices that tests run on: each variant of the CPU library that this machine can run, with one thread and with two,
+ * the best with five too: more than most machines that run the tests have processors, and a number that divides few sizes; or, where LLMTS_TEST_LIBRARY names a library for the host, that one alone (tests/cuda runs the CUDA kernels so); or, where
  * LLMTS_TEST_GPU is set, the GPU alone, with the CUDA library that it names, or as built where it is empty.
  *
  * @module
@@ -25,8 +25,8 @@ function gpuDevice(library: string | undefined): TestDevice {
 
 function cpuDevices(): TestDevice[] {
   const variants = runnableVariants(openDevice().info());
-  return variants.flatMap((variant) =>
-    [1, 2].map((threads) => ({
+  return variants.flatMap((variant, index) =>
+    (index === variants.length - 1 ? [1, 2, 5] : [1, 2]).map((threads) => ({
       name: `cpu ${variant}, ${threads} thread${threads > 1 ? "s" : ""}`,
       open: () => openVariant(variant, threads),
     }))

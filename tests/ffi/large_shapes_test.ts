@@ -42,6 +42,66 @@ function product(rows: number, columns: number, count: number, a: Matrix, b: Mat
 
 const transposed = (m: Matrix): Matrix => (row, column) => m(column, row);
 
+const computed = new Map<string, unknown>();
+
+/** What plain loops compute in the test of that name, once for all devices: their inputs are the same. */
+function once<Result>(test: string, compute: () => Result): Result {
+  if (!computed.has(test)) computed.set(test, compute());
+  return computed.get(test) as Result;
+}
+
+const cubic = (x: number): number => Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
+const gelu = (x: number): number => x / 2 * (1 + Math.tanh(cubic(x)));
+const geluDerivative = (x: number): number => {
+  const tanh = Math.tanh(cubic(x));
+  return (1 + tanh) / 2 + x / 2 * (1 - tanh ** 2) * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x ** 2);
+};
+
+/** B, T, NH and HS: heads narrower and wider than a block of 64 keys; with one head there are more threads than heads. */
+const ATTENTION_SHAPES = [[2, 300, 2, 40], [1, 330, 1, 72]] as const;
+
+/** Attention of qkv (B,T,3C), and what of dout (B,T,C) reaches it. */
+function attention(
+  [B, T, NH, HS]: typeof ATTENTION_SHAPES[number],
+  qkv: Float32Array,
+  dout: Float32Array,
+): { out: Float64Array; dqkv: Float64Array } {
+  const C = NH * HS;
+  const [out, dqkv] = [new Float64Array(B * T * C), new Float64Array(B * T * 3 * C)];
+  const dot = (f: (i: number) => number): number => {
+    let sum = 0;
+    for (let i = 0; i < HS; i++) sum += f(i);
+    return sum;
+  };
+  for (let b = 0; b < B; b++) {
+    for (let h = 0; h < NH; h++) {
+      const at = (part: number, t: number, i: number): number => (b * T + t) * 3 * C + part * C + h * HS + i;
+      const outAt = (t: number, i: number): number => (b * T + t) * C + h * HS + i;
+      for (let t = 0; t < T; t++) {
+        const scores = Array.from(
+          { length: t + 1 },
+          (_, s) => dot((i) => qkv[at(0, t, i)]! * qkv[at(1, s, i)]!) / Math.sqrt(HS),
+        );
+        const greatest = Math.max(...scores);
+        const total = scores.reduce((sum, score) => sum + Math.exp(score - greatest), 0);
+        const p = scores.map((score) => Math.exp(score - greatest) / total);
+        const dp = p.map((_, s) => dot((i) => dout[outAt(t, i)]! * qkv[at(2, s, i)]!));
+        const mean = p.reduce((sum, value, s) => sum + value * dp[s]!, 0);
+        for (let s = 0; s <= t; s++) {
+          const dscore = p[s]! * (dp[s]! - mean) / Math.sqrt(HS);
+          for (let i = 0; i < HS; i++) {
+            out[outAt(t, i)]! += p[s]! * qkv[at(2, s, i)]!;
+            dqkv[at(0, t, i)]! += dscore * qkv[at(1, s, i)]!;
+            dqkv[at(1, s, i)]! += dscore * qkv[at(0, t, i)]!;
+            dqkv[at(2, s, i)]! += p[s]! * dout[outAt(t, i)]!;
+          }
+        }
+      }
+    }
+  }
+  return { out, dqkv };
+}
+
 for (const device of TEST_DEVICES) {
   for (
     const [N, C, OC] of [[67, 1601, 131], [301, 33, 97], [1, 771, 1030], [5, 64, 1153], [
@@ -61,60 +121,83 @@ for (const device of TEST_DEVICES) {
       ops.matmul(out, x, weight, null);
       ops.matmulDinput(dx, dout, weight);
       ops.matmulDweight(dweight, dout, x);
-      assertClose(float32(out), product(N, OC, C, X, transposed(W)), 1e-5, "out");
-      assertClose(float32(dx), product(N, C, OC, D, W), 1e-5, "dx");
-      const sums = product(OC, C, N, transposed(D), X);
-      assertClose(float32(dweight), sums.map((value, i) => value + before[i]!), 1e-5, "dweight");
+      const expected = once(`matmul ${N} ${C} ${OC}`, () => ({
+        out: product(N, OC, C, X, transposed(W)),
+        dx: product(N, C, OC, D, W),
+        dweight: product(OC, C, N, transposed(D), X).map((value, i) => value + before[i]!),
+      }));
+      assertClose(float32(out), expected.out, 1e-5, "out");
+      assertClose(float32(dx), expected.dx, 1e-5, "dx");
+      assertClose(float32(dweight), expected.dweight, 1e-5, "dweight");
     });
   }
 
-  Deno.test(`attention over 300 positions equals plain loops (${device.name})`, () => {
+  Deno.test(`bias, GELU and its derivative over many rows equal plain loops (${device.name})`, () => {
     const opened = device.open();
-    const [B, T, NH, HS] = [2, 300, 2, 40];
-    const C = NH * HS;
-    const normal = inputs(opened, 2);
-    const [qkv, dout] = [normal(B, T, 3 * C), normal(B, T, C)];
-    const [out, lse, dqkv] = [normal(B, T, C), normal(B, NH, T), normal(B, T, 3 * C)];
-    opened.ops.attention(out, lse, qkv, NH);
-    opened.ops.attentionBackward(dqkv, dout, out, lse, qkv, NH);
-
-    const expected = { out: new Float64Array(B * T * C), dqkv: new Float64Array(B * T * 3 * C) };
-    const [QKV, D] = [float32(qkv), float32(dout)];
-    for (let b = 0; b < B; b++) {
-      for (let h = 0; h < NH; h++) {
-        const at = (part: number, t: number, i: number): number =>
-          (b * T + t) * 3 * C + part * C + h * HS + i;
-        const outAt = (t: number, i: number): number => (b * T + t) * C + h * HS + i;
-        for (let t = 0; t < T; t++) {
-          const dot = (f: (i: number) => number): number => {
-            let sum = 0;
-            for (let i = 0; i < HS; i++) sum += f(i);
-            return sum;
-          };
-          const scores = Array.from(
-            { length: t + 1 },
-            (_, s) => dot((i) => QKV[at(0, t, i)]! * QKV[at(1, s, i)]!) / Math.sqrt(HS),
-          );
-          const greatest = Math.max(...scores);
-          const total = scores.reduce((sum, score) => sum + Math.exp(score - greatest), 0);
-          const p = scores.map((score) => Math.exp(score - greatest) / total);
-          const dp = p.map((_, s) => dot((i) => D[outAt(t, i)]! * QKV[at(2, s, i)]!));
-          const mean = p.reduce((sum, value, s) => sum + value * dp[s]!, 0);
-          for (let s = 0; s <= t; s++) {
-            const dscore = p[s]! * (dp[s]! - mean) / Math.sqrt(HS);
-            for (let i = 0; i < HS; i++) {
-              expected.out[outAt(t, i)]! += p[s]! * QKV[at(2, s, i)]!;
-              expected.dqkv[at(0, t, i)]! += dscore * QKV[at(1, s, i)]!;
-              expected.dqkv[at(1, s, i)]! += dscore * QKV[at(0, t, i)]!;
-              expected.dqkv[at(2, s, i)]! += p[s]! * D[outAt(t, i)]!;
-            }
-          }
-        }
-      }
-    }
-    assertClose(float32(out), expected.out, 2e-5, "out");
-    assertClose(float32(dqkv), expected.dqkv, 5e-5, "dqkv");
+    const [N, C, OC] = [2100, 3, 5]; // too little for a second thread: one goes through all the rows
+    const normal = inputs(opened, 6);
+    const [x, weight, bias, dout, before] = [
+      normal(N, C),
+      normal(OC, C),
+      normal(OC),
+      normal(N, OC),
+      normal(N, C),
+    ];
+    const [plain, pre, activated, dx] = [normal(N, OC), normal(N, OC), normal(N, OC), normal(N, C)];
+    opened.ops.matmul(plain, x, weight, bias);
+    opened.ops.matmulGelu(activated, pre, x, weight, bias);
+    opened.ops.matmulDinput(dx, dout, weight, before);
+    const W = matrix(weight, C);
+    const sums = product(N, OC, C, matrix(x, C), transposed(W));
+    const expected = sums.map((sum, i) => sum + float32(bias)[i % OC]!);
+    const gradient = product(N, C, OC, matrix(dout, OC), W);
+    const throughGelu = gradient.map((value, i) => value * geluDerivative(float32(before)[i]!));
+    assertClose(float32(plain), expected, 1e-5, "out");
+    assertClose(float32(pre), expected, 1e-5, "pre");
+    assertClose(float32(activated), expected.map(gelu), 1e-5, "gelu");
+    assertClose(float32(dx), throughGelu, 1e-5, "dx");
   });
+
+  for (const shape of ATTENTION_SHAPES) {
+    const [B, T, NH, HS] = shape;
+    const C = NH * HS;
+    const of = `of B ${B}, T ${T}, NH ${NH}, HS ${HS}`;
+
+    Deno.test(`attention ${of} equals plain loops (${device.name})`, () => {
+      const opened = device.open();
+      const normal = inputs(opened, 2);
+      const [qkv, dout] = [normal(B, T, 3 * C), normal(B, T, C)];
+      const [out, lse, dqkv] = [normal(B, T, C), normal(B, NH, T), normal(B, T, 3 * C)];
+      opened.ops.attention(out, lse, qkv, NH);
+      opened.ops.attentionBackward(dqkv, dout, out, lse, qkv, NH);
+      const expected = once(`attention ${of}`, () => attention(shape, float32(qkv), float32(dout)));
+      assertClose(float32(out), expected.out, 2e-5, "out");
+      assertClose(float32(dqkv), expected.dqkv, 5e-5, "dqkv");
+    });
+
+    Deno.test(`attentionCached ${of} equals plain loops, at multiples of a block too (${device.name})`, () => {
+      const opened = device.open();
+      const normal = inputs(opened, 2);
+      const [qkv, dout] = [normal(B, T, 3 * C), normal(B, T, C)];
+      const expected = once(`attention ${of}`, () => attention(shape, float32(qkv), float32(dout)));
+      const [keys, values] = [normal(B, NH, T, HS), normal(B, NH, T, HS)];
+      const found = new Float32Array(B * T * C);
+      let position = 0;
+      for (const count of [64, 5, 59, 1, 1, 62, 100, T - 292]) { // from 0, 64, 69, 128, 129, 130, 192 and 292 on
+        const [part, out] = [normal(B, count, 3 * C), normal(B, count, C)];
+        for (let b = 0; b < B; b++) {
+          const from = (b * T + position) * 3 * C;
+          float32(part).set(float32(qkv).subarray(from, from + count * 3 * C), b * count * 3 * C);
+        }
+        opened.ops.attentionCached(out, keys, values, part, position);
+        for (let b = 0; b < B; b++) {
+          found.set(float32(out).subarray(b * count * C, (b + 1) * count * C), (b * T + position) * C);
+        }
+        position += count;
+      }
+      assertClose(found, expected.out, 2e-5, "out");
+    });
+  }
 
   Deno.test(`classifier over many rows and a large vocabulary equals plain loops (${device.name})`, () => {
     const opened = device.open();
@@ -127,26 +210,33 @@ for (const device of TEST_DEVICES) {
     const scale = 1 / 64;
     opened.ops.classifier(losses, dx, dwte, x, wte, targets, V, scale);
 
-    const W = matrix(wte, C);
-    const logits = product(N, V, C, matrix(x, C), transposed(W));
-    const expected = new Float64Array(N);
-    const dlogits = logits.map((_, index) => {
-      const [n, v] = [Math.floor(index / V), index % V];
-      const target = int32(targets)[n]!;
-      if (target < 0) return 0;
-      const row = logits.subarray(n * V, (n + 1) * V);
-      if (v === 0) {
-        const greatest = row.reduce((a, b) => Math.max(a, b));
-        const total = row.reduce((sum, logit) => sum + Math.exp(logit - greatest), 0);
-        expected[n] = greatest + Math.log(total) - row[target]!;
-      }
-      return scale * (Math.exp(row[v]! - row[target]! - expected[n]!) - (v === target ? 1 : 0));
+    const expected = once("classifier", () => {
+      const W = matrix(wte, C);
+      const logits = product(N, V, C, matrix(x, C), transposed(W));
+      const losses = new Float64Array(N);
+      const dlogits = logits.map((_, index) => {
+        const [n, v] = [Math.floor(index / V), index % V];
+        const target = int32(targets)[n]!;
+        if (target < 0) return 0;
+        const row = logits.subarray(n * V, (n + 1) * V);
+        if (v === 0) {
+          const greatest = row.reduce((a, b) => Math.max(a, b));
+          const total = row.reduce((sum, logit) => sum + Math.exp(logit - greatest), 0);
+          losses[n] = greatest + Math.log(total) - row[target]!;
+        }
+        return scale * (Math.exp(row[v]! - row[target]! - losses[n]!) - (v === target ? 1 : 0));
+      });
+      const Dl: Matrix = (n, v) => dlogits[n * V + v]!;
+      const sums = product(V, C, N, transposed(Dl), matrix(x, C));
+      return {
+        losses,
+        dx: product(N, C, V, Dl, W),
+        dwte: before.map((value, i) => value + (sums[i] ?? 0)),
+      };
     });
-    assertClose(float32(losses), expected, 1e-5, "losses");
-    const Dl: Matrix = (n, v) => dlogits[n * V + v]!;
-    assertClose(float32(dx), product(N, C, V, Dl, W), 2e-5, "dx");
-    const sums = product(V, C, N, transposed(Dl), matrix(x, C));
-    assertClose(float32(dwte), before.map((value, i) => value + (sums[i] ?? 0)), 2e-5, "dwte");
+    assertClose(float32(losses), expected.losses, 1e-5, "losses");
+    assertClose(float32(dx), expected.dx, 2e-5, "dx");
+    assertClose(float32(dwte), expected.dwte, 2e-5, "dwte");
   });
 
   Deno.test(`row and element-wise ops over many rows equal plain loops (${device.name})`, () => {
@@ -178,8 +268,6 @@ for (const device of TEST_DEVICES) {
     assertClose(float32(dweight), expected.dweight, 2e-5, "dweight");
     assertClose(float32(dbias), expected.dbias, 2e-5, "dbias");
     assertClose(float32(dcolumns), expected.dbias, 2e-5, "dbias of matmul");
-    const gelu = (value: number): number =>
-      value / 2 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (value + 0.044715 * value ** 3)));
     ops.gelu(out, x);
     assertClose(float32(out), Float64Array.from(X, gelu), 2e-6, "gelu");
     const norm = Math.sqrt(X.reduce((sum, value) => sum + value * value, 0));
