@@ -113,6 +113,15 @@ const RUNS: Readonly<Record<string, (ops: Ops, make: Maker) => Tensor[]>> = {
     ops.matmulDweight(dweight, dout, x);
     return [out, dx, dweight];
   },
+  // Blocks of rows that one thread goes through.
+  "products of many rows"(ops, make): Tensor[] {
+    const [x, weight, dout] = [make.normal(2100, 3), make.normal(5, 3), make.normal(2100, 5)];
+    const [out, dx, dpre] = [make.normal(2100, 5), make.normal(2100, 3), make.normal(2100, 3)];
+    ops.matmul(out, x, weight, make.normal(5));
+    ops.matmulDinput(dx, dout, weight);
+    ops.matmulDinput(dpre, dout, weight, make.normal(2100, 3));
+    return [out, dx, dpre];
+  },
   "matmul to fp32"(ops, make): Tensor[] {
     const out = make.fp32(5, 35);
     ops.matmul(out, make.normal(5, 65), make.normal(35, 65), null);
@@ -340,6 +349,42 @@ for (const device of TEST_DEVICES) {
     }
     assertEquals(bits(run(7)), bits(run(7)));
     assert(bits(run(8)).some((value, i) => value !== bits(run(7))[i]));
+  });
+
+  Deno.test(`adamw without a master copy rounds anew at each step (${device.name})`, () => {
+    const opened = device.open();
+    const n = 1000;
+    // Without momentum each step makes the same of the same parameters and gradients.
+    const constants = { learningRate: 1e-3, beta1: 0, beta2: 0, eps: 1e-8, weightDecay: 0, gradScale: 1 };
+    const [first, second] = [1, 2].map((step) => {
+      const [params, grads] = [opened.tensor("bf16", [n]), opened.tensor("fp32", [n])];
+      bits(params).fill(0x3f80); // 1
+      float32(grads).fill(1);
+      const [m, v] = [opened.tensor("fp32", [n]), opened.tensor("fp32", [n])];
+      const segments = BigInt64Array.of(0n, BigInt(n), 1n);
+      opened.ops.adamw(params, null, grads, m, v, segments, { ...constants, step, seed: 7 });
+      return bits(params);
+    });
+    assertEquals(new Set(second), new Set([0x3f7f, 0x3f80]));
+    assert(first!.some((value, i) => value !== second![i]));
+  });
+
+  Deno.test(`adamw without a master copy keeps NaN and infinity (${device.name})`, () => {
+    const opened = device.open();
+    const n = 1024;
+    const [params, grads] = [opened.tensor("bf16", [n]), opened.tensor("fp32", [n])];
+    const [m, v] = [opened.tensor("fp32", [n]), opened.tensor("fp32", [n])];
+    // Infinities as parameters; gradients that are NaN with all bits set, to which nothing can be added.
+    const kinds = [0x7f80, 0xff80, 0x7fff, 0xffff];
+    bits(params).forEach((_, i, all) => all[i] = i % 4 < 2 ? kinds[i % 4]! : 0x3f80);
+    words(grads).forEach((_, i, all) => all[i] = i % 4 < 2 ? 0 : (kinds[i % 4]! << 16 | 0xffff) >>> 0);
+    opened.ops.adamw(params, null, grads, m, v, BigInt64Array.of(0n, BigInt(n), 0n), {
+      ...{ learningRate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, gradScale: 1 },
+      ...{ step: 1, seed: 5 },
+    });
+    const values = widened(params);
+    const expected = Float32Array.from({ length: n }, (_, i) => [Infinity, -Infinity, NaN, NaN][i % 4]!);
+    assertEquals(values, expected);
   });
 }
 

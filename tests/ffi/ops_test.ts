@@ -1,9 +1,9 @@
 import { assertAlmostEquals } from "@std/assert";
 import type { Ops } from "../../ffi/ops.ts";
-import { float32, rows, type Tensor, tensorAt } from "../../ffi/tensor.ts";
+import { elements, float32, rows, type Tensor, tensorAt } from "../../ffi/tensor.ts";
 import { TEST_DEVICES } from "../devices.ts";
 import { fixtureCases } from "../fixtures.ts";
-import { assertDirectional, type OpCase, opCase } from "./op_case.ts";
+import { assertClose, assertDirectional, type OpCase, opCase } from "./op_case.ts";
 
 /** An op family: what to run on a case of its fixture, and which gradients central differences must agree with. */
 interface Family {
@@ -175,6 +175,56 @@ for (const device of TEST_DEVICES) {
         t.check(2e-5);
       }
     }
+  });
+
+  Deno.test(`layernorm of rows far from 0 keeps their deviations (${device.name})`, () => {
+    const opened = device.open();
+    const [N, C] = [5, 129];
+    const vector = (...shape: number[]): Tensor => opened.tensor("fp32", shape);
+    const [x, a, b, weight, bias] = [vector(N, C), vector(N, C), vector(N, C), vector(C), vector(C)];
+    float32(a).forEach((_, i, values) => values[i] = 1000 * (i % 2)); // 1000 in all: x = a + b
+    float32(x).forEach((_, i, values) => values[i] = 1000 + Math.sin(i * i));
+    float32(b).forEach((_, i, values) => values[i] = float32(x)[i]! - float32(a)[i]!);
+    float32(weight).fill(1);
+    const [sum, out, mean, rstd] = [vector(N, C), vector(N, C), vector(N), vector(N)];
+    const check = (what: string): void => {
+      const expected = { out: new Float64Array(N * C), mean: new Float64Array(N), rstd: new Float64Array(N) };
+      for (let n = 0; n < N; n++) {
+        const row = Float64Array.from(float32(x).subarray(n * C, (n + 1) * C));
+        expected.mean[n] = row.reduce((sum, value) => sum + value, 0) / C;
+        const deviations = row.map((value) => value - expected.mean[n]!);
+        const variance = deviations.reduce((sum, value) => sum + value * value, 0) / C;
+        expected.rstd[n] = 1 / Math.sqrt(variance + 1e-5);
+        expected.out.set(deviations.map((value) => value * expected.rstd[n]!), n * C);
+      }
+      // The mean is rounded to fp32, in steps of 6e-5 up here.
+      assertClose(float32(mean), expected.mean, 1e-6, `mean of ${what}`);
+      assertClose(float32(rstd), expected.rstd, 1e-5, `rstd of ${what}`);
+      assertClose(float32(out), expected.out, 2e-3, `out of ${what}`);
+    };
+    opened.ops.layernorm(out, mean, rstd, x, weight, bias);
+    check("layernorm");
+    for (const tensor of [out, mean, rstd]) float32(tensor).fill(NaN);
+    opened.ops.residualLayernorm(sum, out, mean, rstd, a, b, weight, bias);
+    assertClose(float32(sum), float32(x), 1e-7, "residual");
+    check("residualLayernorm");
+  });
+
+  Deno.test(`the derivative of GELU far from 0 is 1 or 0 (${device.name})`, () => {
+    const { tensor, ops } = device.open();
+    const sizes = [17, 1e3, 1e7, 1e13, 1e20, 3e38]; // the square of 1e20 is infinite, as the cube of 1e13 is
+    const x = tensor("fp32", [sizes.length, 2]);
+    float32(x).set(sizes.flatMap((size) => [size, -size]));
+    const expected = Float32Array.from({ length: elements(x.shape) }, (_, i) => i % 2 === 0 ? 1 : 0);
+    const [dx, dout] = [tensor("fp32", x.shape), tensor("fp32", x.shape)];
+    float32(dout).fill(1);
+    ops.geluBackward(dx, dout, x);
+    assertClose(float32(dx), expected, 1e-6, "geluBackward");
+    const [ones, weight] = [tensor("fp32", [sizes.length, 1]), tensor("fp32", [1, 2])];
+    for (const factor of [ones, weight]) float32(factor).fill(1);
+    float32(dx).fill(NaN);
+    ops.matmulDinput(dx, ones, weight, x);
+    assertClose(float32(dx), expected, 1e-6, "matmulDinput");
   });
 
   Deno.test(`globalNorm agrees with PyTorch (${device.name})`, () => {
