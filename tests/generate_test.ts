@@ -121,6 +121,37 @@ Deno.test("generate() sees the last maxT tokens of a longer prompt (S-05)", () =
   ]);
 });
 
+/** A model whose device keeps the ids that go forward, one entry for each pass. */
+function recorded(config: GPT2Config): { model: Model; passes: number[][] } {
+  const opened = device.open();
+  const passes: number[][] = [];
+  const write: Device["write"] = (tensor, values) => {
+    passes.push([...values]);
+    opened.write(tensor, values);
+  };
+  return { model: { ...model(opened, config), device: { ...opened, write } }, passes };
+}
+
+Deno.test("generate() takes the last maxT tokens forward, then one each, then the younger half of them", () => {
+  const { maxT } = CONFIG;
+  for (const length of [1, maxT - 1, maxT, maxT + 1, 2 * maxT]) {
+    const { model, passes } = recorded(CONFIG);
+    const prompt = [...randomIds(length, 11)];
+    const tokens = 2 * maxT;
+    const sequence = [...prompt, ...generate(model, prompt, { tokens, seed: 3 })];
+    // Expected of each pass: from where to where in the sequence it goes.
+    let [from, seen] = [Math.max(0, length - maxT), Math.max(0, length - maxT)];
+    const expected = Array.from({ length: tokens }, (_, n) => {
+      const end = length + n;
+      if (end - from > maxT) from = seen = end - Math.ceil(maxT / 2);
+      const part = sequence.slice(seen, end);
+      seen = end;
+      return part;
+    });
+    assertEquals(passes, expected, `a prompt of ${length} tokens`);
+  }
+});
+
 Deno.test("generate() works with a context of one position", () => {
   const gpt2 = model(device.open(), { ...CONFIG, maxT: 1 });
   assertEquals([...generate(gpt2, [1], { tokens: 3 })].length, 3);
