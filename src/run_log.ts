@@ -9,7 +9,7 @@
  */
 import { join } from "@std/path";
 import { exists, systemError, writeFileAtomically, writeFully } from "./io/files.ts";
-import { openEventFile, removeEventFiles } from "./tensorboard.ts";
+import { emptyEventFiles, openEventFile } from "./tensorboard.ts";
 
 /** What there is to say of an update. */
 export interface UpdateMetrics {
@@ -53,8 +53,7 @@ export async function openRunLog(
   using opened = new DisposableStack();
   const mainLog = opened.use(openForAppending(main));
   const metricsLog = opened.use(openForAppending(metrics));
-  // TensorBoard would go on showing the curves of an earlier run.
-  if (resumeAt === undefined) removeEventFiles(folder);
+  if (resumeAt === undefined) emptyEventFiles(folder);
   const events = tensorboard ? opened.use(openEventFile(folder, resumeAt)) : undefined;
   const files = opened.move();
 

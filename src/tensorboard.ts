@@ -8,7 +8,7 @@
 import { join } from "@std/path";
 import { Crc32c } from "@aws-crypto/crc32c";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import { folderEntries, removeFile, systemError, writeFully } from "./io/files.ts";
+import { folderEntries, systemError, writeFully } from "./io/files.ts";
 
 /** `Event`, `SessionLog`, `Summary` and `Summary.Value`: the fields used. */
 const EVENT = { wallTime: 1, step: 2, fileVersion: 3, summary: 5, sessionLog: 7 } as const;
@@ -43,8 +43,8 @@ export function openEventFile(folder: string, resumeAt?: number): EventFile {
     }
   };
   write(0, (event) => event.tag(EVENT.fileVersion, WireType.LengthDelimited).string("brain.Event:2"));
-  // At the start of a session TensorBoard drops what it has read of this step and later ones; but not at the first start in
-  // a folder, so that a new run's file needs one too.
+  // At the start of a session TensorBoard drops what it has read of this step and later ones; but only from the second start
+  // in a folder on, so that a new run's file has one too.
   write(resumeAt === undefined ? 0 : resumeAt + 1, (event) => {
     event.tag(EVENT.sessionLog, WireType.LengthDelimited).fork();
     event.tag(SESSION_STATUS, WireType.Varint).int32(SESSION_START).join();
@@ -67,10 +67,21 @@ export function openEventFile(folder: string, resumeAt?: number): EventFile {
   };
 }
 
-/** Removes the event files that this program wrote into a folder, and no others. @throws {FileError} one can't be removed */
-export function removeEventFiles(folder: string): void {
+/**
+ * Empties the event files that this program wrote into a folder, and no others. They stay: a TensorBoard that is reading one
+ * would not go on to the next if it were gone.
+ *
+ * @throws {FileError} one can't be emptied
+ */
+export function emptyEventFiles(folder: string): void {
   for (const { name } of folderEntries(folder)) {
-    if (/^events\.out\.tfevents\.\d+\.llmts\.\d+$/.test(name)) removeFile(join(folder, name));
+    if (!/^events\.out\.tfevents\.\d+\.llmts\.\d+$/.test(name)) continue;
+    const path = join(folder, name);
+    try {
+      Deno.truncateSync(path);
+    } catch (error) {
+      throw systemError(path, "cannot be emptied", error);
+    }
   }
 }
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { FileError } from "../src/errors.ts";
-import { openRunLog } from "../src/run_log.ts";
+import { openRunLog, type RunLogOptions } from "../src/run_log.ts";
 import { openEventFile } from "../src/tensorboard.ts";
 import { inFolder } from "./folder.ts";
 import { needsPython, runPython } from "./reference/python.ts";
@@ -84,21 +84,25 @@ for (const [resumeAt, step] of [[undefined, 0], [40, 41]] as const) {
   });
 }
 
-Deno.test("openRunLog() of a new run removes this program's event files, and no others", async () => {
+Deno.test("openRunLog() of a new run empties this program's event files, and no others", async () => {
   await inFolder(async (folder) => {
     const others = [
       "events.out.tfevents.1700000000.host.1234.0",
       "events.out.tfevents.1700000000.llmts.1234.0",
       "tfevents.llmts.0",
     ];
-    for (const name of others) Deno.writeTextFileSync(join(folder, name), "");
-    const open = async (resumeAt?: number): Promise<number> => {
-      (await openRunLog(folder, { tensorboard: true, resumeAt }))[Symbol.dispose]();
-      return eventFiles(folder).length - others.length;
+    for (const name of others) Deno.writeTextFileSync(join(folder, name), "another's");
+    /** Opens and closes the logs; which of our event files hold anything then. */
+    const open = async (options: RunLogOptions): Promise<boolean[]> => {
+      (await openRunLog(folder, options))[Symbol.dispose]();
+      const ours = eventFiles(folder).filter((name) => !others.includes(name));
+      return ours.map((name) => Deno.statSync(join(folder, name)).size > 0);
     };
-    assertEquals([await open(), await open(3), await open(), await open(3)], [1, 2, 1, 2]);
-    (await openRunLog(folder))[Symbol.dispose]();
-    assertEquals(eventFiles(folder), others);
+    assertEquals(await open({ tensorboard: true }), [true]);
+    assertEquals(await open({ tensorboard: true, resumeAt: 3 }), [true, true]);
+    assertEquals(await open({ tensorboard: true }), [false, false, true]);
+    assertEquals(await open({}), [false, false, false]);
+    for (const name of others) assertEquals(Deno.readTextFileSync(join(folder, name)), "another's");
   });
 });
 
