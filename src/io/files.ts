@@ -33,7 +33,7 @@ export interface HeaderFormat {
 }
 
 /**
- * Opens a file for reading.
+ * Opens a file for reading. That names the file too, where the system can't go on with it (a disk that fails).
  *
  * @throws {FileError} it does not exist, may not be read, or is a folder; `hint` says how to come by it
  */
@@ -48,6 +48,14 @@ export function openForReading(path: string, hint?: string): Deno.FsFile {
     file.close();
     throw new FileError(path, "is a folder, expected a file");
   }
+  const readSync = file.readSync.bind(file);
+  file.readSync = (buffer): number | null => {
+    try {
+      return readSync(buffer);
+    } catch (error) {
+      throw systemError(path, "cannot be read", error);
+    }
+  };
   return file;
 }
 

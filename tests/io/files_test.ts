@@ -103,6 +103,18 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: `a file that can't be read to its end is named${
+    Deno.build.os === "linux" ? "" : " (skipped: no /proc/self/mem)"
+  }`,
+  ignore: Deno.build.os !== "linux",
+  fn: () => {
+    using file = openForReading("/proc/self/mem"); // address 0 is nobody's
+    const words = '"/proc/self/mem": cannot be read: input/output error';
+    assertThrows(() => readFully(file, new Uint8Array(8)), FileError, words);
+  },
+});
+
 Deno.test("removeFile() takes a file that isn't there as removed, and names one that can't be", async () => {
   await inFolder((folder) => {
     const path = join(folder, "file");
