@@ -8,7 +8,7 @@
  * @module
  */
 import { FileError, LlmtsError } from "../errors.ts";
-import { exists, hashFile, openForReading, systemError, writeFully } from "./files.ts";
+import { exists, hashFile, openForReading, removeFile, systemError, writeFully } from "./files.ts";
 import { downloadError, requireOk, StatusError } from "./http.ts";
 
 /** A file on a server. */
@@ -41,6 +41,7 @@ export interface DownloadOptions {
 const TIMEOUT_MS = 30_000;
 const DELAYS_MS = [1000, 2000, 4000];
 const MOST_REDIRECTS = 5;
+const KEPT = "what has come is kept: the same command goes on from there";
 
 /** Sizes and ranges are of the bytes themselves, not of a compressed form. */
 const HEADERS = { "accept-encoding": "identity" };
@@ -107,14 +108,14 @@ export async function downloadFile(
     });
   }
   const part = `${path}.part`;
-  if (digest === undefined) await Deno.remove(part).catch(() => {}); // most often there is none
+  if (digest === undefined) removeFile(part);
   await retried(url, options, () => fetchRest(remote, part, options));
   const problem = contentProblem(part, remote);
   if (problem !== undefined) {
-    await Deno.remove(part);
+    removeFile(part);
     throw new FileError(path, `came damaged from "${url}": ${problem}`, { hint: "download it again" });
   }
-  await Deno.rename(part, path);
+  onDisk(path, () => Deno.renameSync(part, path), KEPT);
   return true;
 }
 
@@ -124,7 +125,7 @@ async function fetchRest(
   part: string,
   { timeoutMs = TIMEOUT_MS, onProgress }: DownloadOptions,
 ): Promise<void> {
-  using file = openPart(part);
+  using file = onDisk(part, () => Deno.openSync(part, { read: true, write: true, create: true }));
   let done = file.statSync().size;
   if (size !== undefined && done > size) done = 0; // of another file
   if (done > 0 && done === size) return;
@@ -138,7 +139,7 @@ async function fetchRest(
     const goesOn = response.status === 206 &&
       response.headers.get("content-range")?.startsWith(`bytes ${done}-`) === true;
     if ((response.ok && !goesOn) || response.status === 416) {
-      if (file.statSync().size > 0) file.truncateSync();
+      if (file.statSync().size > 0) onDisk(part, () => file.truncateSync());
       done = 0; // the server knows no ranges, or not this one: from the start, now or at the next try
     }
     if (response.status === 206 && !goesOn) throw await unexpectedRange(response);
@@ -147,7 +148,7 @@ async function fetchRest(
     for await (const piece of response.body ?? []) {
       clearTimeout(timer);
       timer = setTimeout(giveUp, timeoutMs);
-      write(file, part, piece);
+      onDisk(part, () => writeFully(file, piece), KEPT);
       done += piece.length;
       if (size !== undefined && done > size) throw new Error(`more than ${size} bytes came`);
       onProgress?.(done, size);
@@ -159,7 +160,7 @@ async function fetchRest(
   if (size !== undefined && done < size) {
     throw new Error(`the connection ended after ${done} of ${size} bytes`);
   }
-  file.syncSync();
+  onDisk(part, () => file.syncSync(), KEPT);
 }
 
 async function unexpectedRange(response: Response): Promise<Error> {
@@ -167,24 +168,12 @@ async function unexpectedRange(response: Response): Promise<Error> {
   return new Error(`the server sent the range "${response.headers.get("content-range")}"`);
 }
 
-function openPart(path: string): Deno.FsFile {
+/** What an action that writes a file returns. @throws {FileError} the system refuses: no failure of the network's */
+function onDisk<T>(path: string, write: () => T, hint?: string): T {
   try {
-    return Deno.openSync(path, { read: true, write: true, create: true });
+    return write();
   } catch (error) {
-    throw systemError(path, "cannot be written", error);
-  }
-}
-
-function write(file: Deno.FsFile, path: string, bytes: Uint8Array): void {
-  try {
-    writeFully(file, bytes);
-  } catch (error) {
-    throw systemError(
-      path,
-      "cannot be written",
-      error,
-      "what has come is kept: the same command goes on from there",
-    );
+    throw systemError(path, "cannot be written", error, hint);
   }
 }
 

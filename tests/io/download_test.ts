@@ -312,6 +312,25 @@ Deno.test("downloadFile() names the file when it can't be written", () =>
     );
   }));
 
+Deno.test("downloadFile() names the file that can't be removed or given its name", () =>
+  session(async ({ url, path, download }) => {
+    const blocked = join(`${path}.part`, "in the way");
+    Deno.mkdirSync(blocked, { recursive: true });
+    const remote = { ...await inspected(`${url}/large.bin`), digest: undefined };
+    const part = `"${path}.part": cannot be removed: directory not empty`;
+    await assertRejects(() => downloadFile(remote, path, OPTIONS), FileError, part);
+    Deno.removeSync(`${path}.part`, { recursive: true });
+
+    const error = await assertRejects(
+      () => download({ onProgress: () => Deno.mkdirSync(path, { recursive: true }) }),
+      FileError,
+      `"${path}": cannot be written: is a directory`,
+    );
+    assertEquals(error.hint, "what has come is kept: the same command goes on from there");
+    Deno.removeSync(path);
+    assertEquals(await download(), true);
+  }));
+
 Deno.test({
   name: `downloadFile() reports a full disk at once${
     Deno.build.os === "linux" ? "" : " (skipped: no /dev/full)"
