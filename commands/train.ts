@@ -52,8 +52,8 @@ export const command = defineCommand({
     "A checkpoint is model_STEP.bin, state_STEP_00000.bin and DONE_STEP, as llm.c's, and run_STEP.json with the rest: " +
     "--resume goes on from it bit for bit as if the run had never stopped, with the same number of threads. It takes the " +
     "flags of the run where none are given, and refuses others that would change what is computed unless --accept names them.",
-    "Ctrl-C, SIGTERM or a closed terminal finishes the step and writes a checkpoint; a second one stops at once. So does " +
-    "what goes wrong on the way: a full disk, a bad token. Under nohup, training goes on without its terminal.",
+    "Ctrl-C, SIGTERM or a closed terminal finishes the step and writes a checkpoint; a second one stops at once. What " +
+    "goes wrong on the way, a bad token say, costs no finished step either. Under nohup, training goes on without its terminal.",
   ],
   examples: [
     "llmts train --steps 500 --model d6",

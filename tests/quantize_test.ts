@@ -7,9 +7,8 @@ import { randomModel } from "../src/load.ts";
 import { inPrecision } from "../src/model.ts";
 import { lossOfTokens } from "../src/evaluate.ts";
 import { quantize, quantizedBytes } from "../src/quantize.ts";
-import { Random } from "../src/random.ts";
 import { TEST_DEVICES } from "./devices.ts";
-import { assertClose } from "./ffi/op_case.ts";
+import { assertClose, normalTensors } from "./ffi/op_case.ts";
 
 const CONFIG = { maxT: 64, V: 101, Vp: 128, L: 2, NH: 3, C: 48 };
 
@@ -27,13 +26,9 @@ for (const device of TEST_DEVICES) {
   if (opened.ops.packedBytes(2, 3) === 0) continue;
 
   Deno.test(`matmul with int8 weights is that with rows rounded to 127ths (${device.name})`, () => {
-    const { tensor, allocate, ops } = device.open();
-    const random = new Random(5);
-    const normal = (...shape: number[]): Tensor => {
-      const made = tensor("fp32", shape);
-      random.normal(float32(made));
-      return made;
-    };
+    const opened = device.open();
+    const { allocate, ops } = opened;
+    const normal = normalTensors(opened, 5);
     for (
       const [N, C, OC] of [[1, 65, 33], [1, 1, 1], [3, 768, 50], [8, 130, 7], [9, 130, 250], [40, 63, 97]]
     ) {

@@ -41,8 +41,8 @@ inline F exp_fast(F x) {
 }
 
 // GELU in its tanh form, x/2 · (1 + tanh u) = x · s with s = 1 / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x³)
-// (Hendrycks and Gimpel 2016). Through the sigmoid s nothing cancels for large negative x. Below -16 it is 0 to the
-// last bit of what is beside it; clamping there keeps x³ finite.
+// (Hendrycks and Gimpel 2016). Through the sigmoid s nothing cancels for large negative x. Below -16 it is
+// nearer to 0 than 1e-37; clamping there keeps x³ finite.
 constexpr float kGeluScale = 0.7978845608f, kGeluCubic = 0.044715f;
 
 template <class F>

@@ -2,22 +2,17 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type Device, openDevice } from "../../ffi/device.ts";
 import { KernelError, OUT_OF_MEMORY, runnableVariants } from "../../ffi/library.ts";
-import { float32, hostBytes, type Tensor } from "../../ffi/tensor.ts";
-import { Random } from "../../src/random.ts";
+import { float32, hostBytes } from "../../ffi/tensor.ts";
 import { openVariant } from "../devices.ts";
-import { assertClose } from "../ffi/op_case.ts";
+import { assertClose, normalTensors } from "../ffi/op_case.ts";
 
 const VARIANTS = runnableVariants(openDevice().info());
 
 /** Products of a layer of 95 rows, whose results threads share as a grid: six of them as two rows of three. */
-function products({ ops, tensor }: Device): Record<string, Float32Array> {
+function products(device: Device): Record<string, Float32Array> {
   const [N, C, OC] = [95, 250, 431];
-  const random = new Random(9);
-  const normal = (...shape: number[]): Tensor => {
-    const made = tensor("fp32", shape);
-    random.normal(float32(made));
-    return made;
-  };
+  const { ops } = device;
+  const normal = normalTensors(device, 9);
   const [x, weight, bias, dout, before] = [
     normal(N, C),
     normal(OC, C),

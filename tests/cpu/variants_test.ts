@@ -5,10 +5,9 @@ import type { Device } from "../../ffi/device.ts";
 import { runnableVariants } from "../../ffi/library.ts";
 import { openDevice } from "../../ffi/device.ts";
 import { float32, type Tensor } from "../../ffi/tensor.ts";
-import { Random } from "../../src/random.ts";
 import { ROOT, run, succeed } from "../cuda/build.ts";
 import { openVariant } from "../devices.ts";
-import { assertClose } from "../ffi/op_case.ts";
+import { assertClose, normalTensors } from "../ffi/op_case.ts";
 
 const VARIANTS = runnableVariants(openDevice().info());
 
@@ -41,12 +40,7 @@ for (const variant of VARIANTS) {
 
 /** The three products of a layer of N rows, C and OC channels. */
 function products(device: Device, N: number, C: number, OC: number): Record<string, Float32Array> {
-  const random = new Random(3);
-  const normal = (...shape: number[]): Tensor => {
-    const tensor = device.tensor("fp32", shape);
-    random.normal(float32(tensor));
-    return tensor;
-  };
+  const normal = normalTensors(device, 3);
   const [x, weight, bias, dout] = [normal(N, C), normal(OC, C), normal(OC), normal(N, OC)];
   const [out, dx, dweight] = [normal(N, OC), normal(N, C), normal(OC, C)];
   device.ops.matmul(out, x, weight, bias);
@@ -82,14 +76,13 @@ Deno.test({
     // A row's sums are the same in whole tiles and in parts of one, over several blocks of depth.
     const device = openDevice({ library, threads: 1 });
     const [N, C, OC] = [40, 2000, 40];
-    const random = new Random(4);
-    const normal = (...shape: number[]): Tensor => {
-      const [wide, narrow] = [device.tensor("fp32", shape), device.tensor("bf16", shape)];
-      random.normal(float32(wide));
+    const normal = normalTensors(device, 4);
+    const inBf16 = (wide: Tensor): Tensor => {
+      const narrow = device.tensor("bf16", wide.shape);
       device.ops.convert(narrow, wide);
       return narrow;
     };
-    const [x, weight] = [normal(N, C), normal(OC, C)];
+    const [x, weight] = [inBf16(normal(N, C)), inBf16(normal(OC, C))];
     const product = (rows: number): Float32Array => {
       const out = device.tensor("fp32", [rows, OC]);
       device.ops.matmul(out, { ...x, shape: [rows, C] }, weight, null);

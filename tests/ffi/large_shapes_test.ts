@@ -3,21 +3,9 @@
  * double precision.
  */
 import { assertAlmostEquals } from "@std/assert";
-import type { Device } from "../../ffi/device.ts";
 import { float32, int32, type Tensor } from "../../ffi/tensor.ts";
-import { Random } from "../../src/random.ts";
 import { TEST_DEVICES } from "../devices.ts";
-import { assertClose } from "./op_case.ts";
-
-/** Tensors of normal numbers, the same for the same seed. */
-function inputs(device: Device, seed: number): (...shape: number[]) => Tensor {
-  const random = new Random(seed);
-  return (...shape) => {
-    const tensor = device.tensor("fp32", shape);
-    random.normal(float32(tensor));
-    return tensor;
-  };
-}
+import { assertClose, normalTensors } from "./op_case.ts";
 
 /** Element (row, column) of a row-major matrix. */
 type Matrix = (row: number, column: number) => number;
@@ -113,7 +101,7 @@ for (const device of TEST_DEVICES) {
     Deno.test(`matmul of N ${N}, C ${C}, OC ${OC} equals plain loops (${device.name})`, () => {
       const opened = device.open();
       const { ops } = opened;
-      const normal = inputs(opened, 1);
+      const normal = normalTensors(opened, 1);
       const [x, weight, dout] = [normal(N, C), normal(OC, C), normal(N, OC)];
       const [X, W, D] = [matrix(x, C), matrix(weight, C), matrix(dout, OC)];
       const [out, dx, dweight] = [normal(N, OC), normal(N, C), normal(OC, C)];
@@ -135,7 +123,7 @@ for (const device of TEST_DEVICES) {
   Deno.test(`bias, GELU and its derivative over many rows equal plain loops (${device.name})`, () => {
     const opened = device.open();
     const [N, C, OC] = [2100, 3, 5]; // too little for a second thread: one goes through all the rows
-    const normal = inputs(opened, 6);
+    const normal = normalTensors(opened, 6);
     const [x, weight, bias, dout, before] = [
       normal(N, C),
       normal(OC, C),
@@ -165,7 +153,7 @@ for (const device of TEST_DEVICES) {
 
     Deno.test(`attention ${of} equals plain loops (${device.name})`, () => {
       const opened = device.open();
-      const normal = inputs(opened, 2);
+      const normal = normalTensors(opened, 2);
       const [qkv, dout] = [normal(B, T, 3 * C), normal(B, T, C)];
       const [out, lse, dqkv] = [normal(B, T, C), normal(B, NH, T), normal(B, T, 3 * C)];
       opened.ops.attention(out, lse, qkv, NH);
@@ -177,7 +165,7 @@ for (const device of TEST_DEVICES) {
 
     Deno.test(`attentionCached ${of} equals plain loops, at multiples of a block too (${device.name})`, () => {
       const opened = device.open();
-      const normal = inputs(opened, 2);
+      const normal = normalTensors(opened, 2);
       const [qkv, dout] = [normal(B, T, 3 * C), normal(B, T, C)];
       const expected = once(`attention ${of}`, () => attention(shape, float32(qkv), float32(dout)));
       const [keys, values] = [normal(B, NH, T, HS), normal(B, NH, T, HS)];
@@ -202,7 +190,7 @@ for (const device of TEST_DEVICES) {
   Deno.test(`classifier over many rows and a large vocabulary equals plain loops (${device.name})`, () => {
     const opened = device.open();
     const [N, C, V, Vp] = [531, 9, 1000, 1024];
-    const normal = inputs(opened, 3);
+    const normal = normalTensors(opened, 3);
     const [x, wte, dx, dwte] = [normal(N, C), normal(Vp, C), normal(N, C), normal(Vp, C)];
     const before = float32(dwte).slice();
     const [losses, targets] = [opened.tensor("fp32", [N]), opened.tensor("int32", [N])];
@@ -243,7 +231,7 @@ for (const device of TEST_DEVICES) {
     const opened = device.open();
     const { ops } = opened;
     const [N, C] = [4099, 70];
-    const normal = inputs(opened, 4);
+    const normal = normalTensors(opened, 4);
     const [x, dout, weight, bias] = [normal(N, C), normal(N, C), normal(C), normal(C)];
     const [out, mean, rstd, dx] = [normal(N, C), normal(N), normal(N), normal(N, C)];
     const [dweight, dbias, dcolumns] = [
@@ -277,7 +265,7 @@ for (const device of TEST_DEVICES) {
   Deno.test(`embeddingBackward sums a token that comes often (${device.name})`, () => {
     const opened = device.open();
     const [B, T, C, V] = [9, 517, 5, 11];
-    const dout = inputs(opened, 5)(B, T, C);
+    const dout = normalTensors(opened, 5)(B, T, C);
     const tokens = opened.tensor("int32", [B, T]);
     int32(tokens).forEach((_, i, ids) => ids[i] = i % 3 === 0 ? 7 : i % V);
     const [dwte, dwpe] = [opened.tensor("fp32", [V, C]), opened.tensor("fp32", [T, C])];

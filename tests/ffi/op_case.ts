@@ -7,6 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Device } from "../../ffi/device.ts";
 import { elements, float32, int32, type Tensor, tensorAt, tensorBytes } from "../../ffi/tensor.ts";
+import { Random } from "../../src/random.ts";
 import type { FixtureCase } from "../fixtures.ts";
 
 const GUARD_BYTES = 256;
@@ -78,6 +79,16 @@ export function opCase(device: Device, fixture: FixtureCase): OpCase {
         );
       }
     },
+  };
+}
+
+/** Makes fp32 tensors of normal numbers, the same for the same seed, in the host's memory. */
+export function normalTensors(device: Device, seed: number): (...shape: number[]) => Tensor {
+  const random = new Random(seed);
+  return (...shape) => {
+    const tensor = device.tensor("fp32", shape);
+    random.normal(float32(tensor));
+    return tensor;
   };
 }
 
