@@ -210,6 +210,8 @@ const ROUNDED_BY_BF16_PRODUCTS = new Set([
 ]);
 /** Ops that compute further with what they have rounded: the input of GELU, the gradient of the logits. */
 const ROUNDED_BETWEEN = new Set(["matmulGelu", "classifier", "classifier in chunks"]);
+/** The CUDA kernels: their classifier's logits are in bf16, those here up to 20 and so off by up to 0.06; all NaN is one. */
+const onCuda = (variant: string): boolean => variant === "cuda" || variant === "emulated";
 
 const rootMeanSquare = (values: Float32Array): number =>
   Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
@@ -218,12 +220,14 @@ for (const device of TEST_DEVICES) {
   for (const [name, run] of Object.entries(RUNS)) {
     Deno.test(`${name} in bf16 is that in fp32, rounded once (${device.name})`, () => {
       const opened = device.open();
-      const multipliesBf16 = /bf16|amx/.test(opened.info().variant);
+      const { variant } = opened.info();
+      const multipliesBf16 = /bf16|amx/.test(variant);
       // Sums may be taken in another order, which moves a result across the middle between two bf16 now and then.
-      const [relative, ofAll] =
-        ROUNDED_BETWEEN.has(name) || multipliesBf16 && ROUNDED_BY_BF16_PRODUCTS.has(name)
-          ? [2 ** -7, 2 ** -7]
-          : [1e-5, 1e-5];
+      const relative = onCuda(variant) && name.startsWith("classifier")
+        ? 2 ** -4
+        : ROUNDED_BETWEEN.has(name) || multipliesBf16 && ROUNDED_BY_BF16_PRODUCTS.has(name)
+        ? 2 ** -7
+        : 1e-5;
       const [wide, narrow] = (["fp32", "bf16"] as const).map((dtype) =>
         run(opened.ops, maker(opened, dtype))
       );
@@ -232,13 +236,13 @@ for (const device of TEST_DEVICES) {
         const rounded = new Uint16Array(expected.length);
         fp32ToBf16(rounded, expected);
         const values = widened(tensor);
-        const floor = ofAll * rootMeanSquare(expected);
+        const floor = relative * rootMeanSquare(expected);
         const ulp = tensor.dtype === "bf16" ? 2 ** -7 : 0;
         values.forEach((value, i) => {
           const about = Math.abs(expected[i]!);
           assertAlmostEquals(value, expected[i]!, (ulp + relative) * about + floor, `output ${index}[${i}]`);
         });
-        if (tensor.dtype !== "bf16" || ofAll > 1e-5) return;
+        if (tensor.dtype !== "bf16" || relative > 1e-5) return;
         const different = bits(tensor).filter((value, i) => value !== rounded[i]).length;
         assert(different <= expected.length / 20, `output ${index}: ${different} differ`);
       });
@@ -282,7 +286,10 @@ for (const device of TEST_DEVICES) {
     opened.ops.convert(narrow, wide);
     const expected = new Uint16Array(pattern.length);
     fp32ToBf16(expected, float32(wide));
-    assertEquals(bits(narrow), expected);
+    if (onCuda(opened.info().variant)) {
+      expected.forEach((value, i) => expected[i] = (value & 0x7fff) > 0x7f80 ? 0x7fff : value);
+    }
+    assertEquals(bits(narrow).findIndex((value, i) => value !== expected[i]), -1);
     const back = opened.tensor("fp32", [pattern.length]);
     opened.ops.convert(back, narrow);
     assert(words(back).every((word, i) => word === expected[i]! << 16 >>> 0));

@@ -8,6 +8,7 @@ import { gpuTest, ON_GPU } from "./gpu.ts";
 /** Each file's tests, in a process of their own. */
 const SUITES = [
   "tests/ffi/accumulate_test.ts",
+  "tests/ffi/bf16_test.ts",
   "tests/ffi/ops_test.ts",
   "tests/ffi/large_shapes_test.ts",
   "tests/model_test.ts",
