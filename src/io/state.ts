@@ -11,6 +11,7 @@ import type { GPT2Config } from "../config.ts";
 import { FileError } from "../errors.ts";
 import { parameterCount, type Parameters, TENSORS } from "../parameters.ts";
 import type { RandomState } from "../random.ts";
+import { fp32Pieces } from "../weights.ts";
 import {
   checkSize,
   HEADER_BYTES,
@@ -112,8 +113,10 @@ export async function writeState(
     for (const parameters of [m, v, master]) {
       if (parameters === null) continue;
       for (const { name } of TENSORS) {
-        const values = device.read(parameters.whole[name]);
-        writeFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+        for (const piece of fp32Pieces(device, parameters.whole[name])) {
+          const values = device.read(piece);
+          writeFully(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+        }
       }
     }
     if (shuffle === null) return;
