@@ -137,6 +137,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
     T,
     gradClip: settings.gradClip,
     weightDecay: settings.weightDecay,
+    beta2: settings.beta2,
     roundingSeed: settings.seed,
     skipLossZ: settings.skipLossZ,
     skipGradZ: settings.skipGradZ,

@@ -4,6 +4,7 @@
  * @module
  */
 import { DEFAULT_RECOMPUTE, RECOMPUTE_LEVELS } from "../src/activations.ts";
+import { ADAMW_DEFAULTS } from "../src/adamw.ts";
 import { BUILT_IN } from "../src/data/builtin.ts";
 import { SCHEDULES } from "../src/schedule.ts";
 import { CONFIG_FLAG } from "./config_file.ts";
@@ -157,6 +158,15 @@ export const FLAGS = {
     min: 0,
     default: 0,
     description: "weight decay of AdamW, on matrices only",
+    group: "Training",
+  },
+  beta2: {
+    type: "number",
+    value: "X",
+    min: 0,
+    max: 0.99999,
+    default: ADAMW_DEFAULTS.beta2,
+    description: "decay of AdamW's second moments; llm.c's is 0.95 on a GPU",
     group: "Training",
   },
   masterWeights: {

@@ -37,7 +37,8 @@ const FIXED = ["model", "precision", "masterWeights"] as const;
 /** Flags that decide what is computed: they change only when `--accept` names them. */
 const DECISIVE = [
   ...["data", "shuffle", "overfit", "batchSize", "seqLen", "totalBatchSize", "learningRate", "schedule"],
-  ...["warmup", "finalLrFraction", "gradClip", "weightDecay", "seed", "skipLossZ", "skipGradZ", "tf32"],
+  ...["warmup", "finalLrFraction", "gradClip", "weightDecay", "beta2", "seed", "skipLossZ", "skipGradZ"],
+  "tf32",
 ] as readonly Property[];
 
 /** The length of the run. It decides what is computed only where the learning rate's schedule goes by it. */
@@ -159,7 +160,10 @@ function runSettings(path: string, saved: RunState["flags"]): Settings {
   for (const [property, flag] of Object.entries(FLAGS)) {
     const name = flagName(property).slice(2);
     const value = saved[name];
-    if (value === undefined) continue;
+    if (value === undefined) {
+      if ("default" in flag) values[property] = flag.default; // the run is older than the flag
+      continue;
+    }
     const isList = (property === "data" || property === "valData") && Array.isArray(value);
     values[property] = isList ? value : valueOfJson(flag, value);
     if (values[property] === undefined) {
@@ -198,7 +202,8 @@ function llmcSettings(
       `"${files.run}" isn't there, so the flags of the run so far are not known: it goes on with those given now, ` +
       `or their defaults, and what its files show: ${assumed.join(" ")}`,
       "assumed: the same --batch-size, --seq-len, --total-batch-size and --data so far; empty windows of losses and norms. " +
-      "AdamW goes on with betas 0.9 and 0.999; llm.c's on a GPU had 0.9 and 0.95",
+      `AdamW goes on with a beta2 of ${settings.beta2}` +
+      (given.has("beta2") ? "" : "; llm.c's on a GPU had --beta2 0.95"),
     ],
   };
 }

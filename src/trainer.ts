@@ -22,6 +22,8 @@ export interface TrainerOptions {
   readonly gradClip?: number;
   /** Default 0. */
   readonly weightDecay?: number;
+  /** How much of its second moments AdamW keeps at a step. Default that of {@linkcode ADAMW_DEFAULTS}. */
+  readonly beta2?: number;
   /** Seed of the stochastic rounding of bf16 parameters without a master copy. Default 0. */
   readonly roundingSeed?: number;
   /** Skip updates whose loss has a z-score above this among the last 128 losses. 0: none. Default 0. */
@@ -80,7 +82,8 @@ export interface Trainer {
  * @throws {LlmtsError} T is above the model's maxT, or there is not enough memory
  */
 export function createTrainer(model: Model, options: TrainerOptions): Trainer {
-  const { B, T, gradClip = 1, weightDecay = 0, roundingSeed = 0, skipLossZ = 0, skipGradZ = 0 } = options;
+  const { B, T, gradClip = 1, weightDecay = 0, beta2 = ADAMW_DEFAULTS.beta2 } = options;
+  const { roundingSeed = 0, skipLossZ = 0, skipGradZ = 0 } = options;
   const { config, device, precision } = model;
   if (T > config.maxT) {
     throw new LlmtsError(`Sequences of ${T} tokens are longer than the model's ${config.maxT} positions`, {
@@ -140,6 +143,7 @@ export function createTrainer(model: Model, options: TrainerOptions): Trainer {
       const gradScale = gradClip > 0 && gradNorm > gradClip ? gradClip / gradNorm : 1;
       optimizer.update(gradients, {
         ...ADAMW_DEFAULTS,
+        beta2,
         learningRate,
         weightDecay,
         gradScale,

@@ -9,7 +9,7 @@ import { randomModel } from "../src/load.ts";
 import { inPrecision } from "../src/model.ts";
 import { TENSORS } from "../src/parameters.ts";
 import { Random } from "../src/random.ts";
-import { createTrainer, type Trainer } from "../src/trainer.ts";
+import { createTrainer, type Trainer, type TrainerOptions } from "../src/trainer.ts";
 import { TEST_DEVICES } from "./devices.ts";
 
 const CONFIG: GPT2Config = { maxT: 16, V: 65, Vp: 128, L: 2, NH: 2, C: 16 };
@@ -23,7 +23,10 @@ function batch(seed: number): Batch {
   return { inputs, targets: inputs.map((id) => (id * 7 + 1) % CONFIG.V) };
 }
 
-function trainer(device: Device, options: { gradClip?: number; weightDecay?: number } = {}): Trainer {
+function trainer(
+  device: Device,
+  options: Pick<TrainerOptions, "gradClip" | "weightDecay" | "beta2"> = {},
+): Trainer {
   return createTrainer(randomModel(CONFIG, device, 42), { B, T, ...options });
 }
 
@@ -73,6 +76,15 @@ Deno.test("Trainer.step() scales gradients down to gradClip", () => {
     assertEquals(step(batch(0), 1e-3).gradNorm, norm);
     const [g, m] = [float32(gradients.whole.qkvw), float32(optimizer.m.whole.qkvw)];
     g.forEach((value, i) => assertAlmostEquals(m[i]!, 0.1 * value * scale, 1e-6 * Math.abs(value) + 1e-12));
+  }
+});
+
+Deno.test("Trainer.step() keeps of the second moments what beta2 says", () => {
+  for (const [options, beta2] of [[{}, 0.999], [{ beta2: 0.95 }, 0.95], [{ beta2: 0 }, 0]] as const) {
+    const { step, gradients, optimizer } = trainer(device.open(), { gradClip: 0, ...options });
+    step(batch(0), 1e-3);
+    const [g, v] = [float32(gradients.whole.qkvw), float32(optimizer.v.whole.qkvw)];
+    g.forEach((value, i) => assertAlmostEquals(v[i]!, (1 - beta2) * value ** 2, 1e-5 * value ** 2 + 1e-30));
   }
 });
 

@@ -42,7 +42,7 @@ const KINDS: readonly [name: string, args: readonly string[]][] = [
   ["in bf16 with master weights", [...SMALL_RUN, "--precision", "bf16"]],
   ["in bf16 without master weights", [...SMALL_RUN, "--precision", "bf16", "--master-weights", "no"]],
   ["shuffling three shards, four batches a step", [...SHARDS, "--shuffle", "--total-batch-size", "128"]],
-  ["over three shards in order, decaying", [...SHARDS, "--schedule", "cosine", "--warmup", "3", "--weight-decay", "0.1"]],
+  ["over three shards in order, decaying", [...SHARDS, "--schedule", "cosine", "--warmup", "3", "--weight-decay", "0.1", "--beta2", "0.95"]],
 ];
 
 for (const [name, args] of KINDS) {
@@ -214,10 +214,13 @@ for (
       await writeLlmcRun(folder, { stored, master });
       const own = SMALL_RUN.filter((arg) => arg !== "--model" && arg !== "small.bin");
       const precision = assumed === "--precision fp32" ? ["--precision", "fp32"] : [];
-      const args = [...own.with(own.indexOf("0.01"), "1e-12"), ...SILENT, ...precision]; // leaves the weights as they were read
+      const beta2 = master ? ["--beta2", "0.95"] : [];
+      const args = [...own.with(own.indexOf("0.01"), "1e-12"), ...SILENT, ...precision, ...beta2]; // leaves the weights as they were read
       const result = await runs(folder, [...args, "--resume", "--out", "llmc", "--steps", "7"]);
       assertStringIncludes(result.stdout, `isn't there, so the flags of the run so far are not known`);
       assertStringIncludes(result.stdout, `what its files show: ${assumed}\nassumed: `);
+      const note = master ? "a beta2 of 0.95\n" : "a beta2 of 0.999; llm.c's on a GPU had --beta2 0.95\n";
+      assertStringIncludes(result.stdout, `AdamW goes on with ${note}`);
       assertStringIncludes(result.stdout, "resuming after step 5 of 7\n");
       assertEquals(losses(result).length, 2);
       const out = join(folder, "llmc");
@@ -250,6 +253,26 @@ for (
     });
   });
 }
+
+Deno.test("llmts train --resume goes on with a run that is older than a flag as if it had its default", async () => {
+  await inSmallFolder(async (folder) => {
+    const args = [...SMALL_RUN, ...SILENT];
+    await runs(folder, [...args, "--steps", "4", "--out", "whole"]);
+    await runs(folder, [...args, "--steps", "2"]);
+    const path = checkpointFiles(join(folder, "out"), 2).run;
+    const { beta2, ...older } = JSON.parse(Deno.readTextFileSync(path)).flags;
+    assertEquals(beta2, 0.999);
+    Deno.writeTextFileSync(
+      path,
+      JSON.stringify({ ...JSON.parse(Deno.readTextFileSync(path)), flags: older }),
+    );
+    const refused = await llmts(folder, ["train", "--resume", "--beta2", "0.95", "--steps", "4"]);
+    assertEquals(refused.code, 2);
+    assertStringIncludes(refused.stderr, 'The run in "out" had other flags: --beta2 0.95 (was 0.999)');
+    await runs(folder, ["train", "--resume", "--steps", "4"]);
+    assertEquals(bits(join(folder, "out"), 4), bits(join(folder, "whole"), 4));
+  });
+});
 
 Deno.test("llmts train goes on with the built-in corpus when the program has moved, bit for bit", async () => {
   await inSmallFolder(async (folder) => {
