@@ -144,7 +144,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
         generationBytes(config, { B, precision, promptLength: ids.length, tokens }),
     },
     device.freeMemory(),
-    B > 1 ? "lower --samples, or take a smaller --model" : "take a smaller --model",
+    B > 1 ? "lower --samples or --tokens, or take a smaller --model" : "take a smaller --model",
   );
   // At temperature 0 nothing is drawn.
   const seed = flags.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;

@@ -20,7 +20,7 @@ export interface Decoder extends Disposable {
    *
    * @param tokens ids (B,T), sequence by sequence
    * @returns logits of the token after them, (B,V); overwritten by the next call
-   * @throws {LlmtsError} they would pass the model's maxT
+   * @throws {LlmtsError} they would pass the decoder's positions
    */
   append(tokens: Int32Array): Float32Array;
   /** Forgets everything. */
@@ -31,17 +31,20 @@ export interface Decoder extends Disposable {
 const CHUNK = 256;
 
 /** Of a layer's keys, and of its values. */
-function cacheShape({ NH, C, maxT }: GPT2Config, B: number): readonly number[] {
-  return [B, NH, maxT, C / NH];
+function cacheShape({ NH, C }: GPT2Config, B: number, positions: number): readonly number[] {
+  return [B, NH, positions, C / NH];
 }
 
-/** A decoder for `model`, with room for maxT positions. */
-export function createDecoder(model: Model, B = 1): Decoder {
+/** A decoder for `model` and B sequences, with room for so many positions, at most the model's maxT. */
+export function createDecoder(
+  model: Model,
+  { B = 1, positions = model.config.maxT }: { B?: number; positions?: number } = {},
+): Decoder {
   const { config, device, precision } = model;
-  const { L, maxT, V } = config;
+  const { L, V } = config;
   const [memory, workspace] = [device.temporary(), device.temporary()];
   const layers = (): Tensor[] =>
-    Array.from({ length: L }, () => memory.tensor(precision, cacheShape(config, B)));
+    Array.from({ length: L }, () => memory.tensor(precision, cacheShape(config, B, positions)));
   const cache: Cache = { keys: layers(), values: layers(), length: 0 };
   const out = memory.tensor("fp32", [B, V]);
   let activations: Activations | undefined;
@@ -70,8 +73,10 @@ export function createDecoder(model: Model, B = 1): Decoder {
           `Expected the same number of tokens for ${B} sequences, at least one, found ${tokens.length}`,
         );
       }
-      if (cache.length + total > maxT) {
-        throw new LlmtsError(`${cache.length} + ${total} tokens are more than the model's ${maxT} positions`);
+      if (cache.length + total > positions) {
+        throw new LlmtsError(
+          `${cache.length} + ${total} tokens are more than the decoder's ${positions} positions`,
+        );
       }
       for (let from = 0; from < total; from += CHUNK) {
         const T = Math.min(CHUNK, total - from);
@@ -91,6 +96,11 @@ export function createDecoder(model: Model, B = 1): Decoder {
   };
 }
 
+/** Positions that take part when `tokens` are generated after a prompt: the last token doesn't go forward. */
+function positionsUsed({ maxT }: GPT2Config, promptLength: number, tokens: number): number {
+  return Math.min(maxT, promptLength + Math.max(0, tokens - 1));
+}
+
 /** Bytes that {@linkcode generateBatch} allocates beside the model, for `tokens` after a prompt of `promptLength`. */
 export function generationBytes(
   config: GPT2Config,
@@ -105,7 +115,8 @@ export function generationBytes(
   const seen = Math.min(promptLength, maxT);
   const again = seen + tokens - 1 > maxT ? Math.ceil(maxT / 2) : 0; // goes forward anew once the cache is full
   const T = Math.min(CHUNK, Math.max(seen, again));
-  return 2 * L * tensorBytes(precision, cacheShape(config, B)) + tensorBytes("fp32", [B, V]) +
+  const cache = cacheShape(config, B, positionsUsed(config, promptLength, tokens));
+  return 2 * L * tensorBytes(precision, cache) + tensorBytes("fp32", [B, V]) +
     activationBytes(config, { B, T, precision, training: false }) + tensorBytes("int32", [B, T]);
 }
 
@@ -158,11 +169,12 @@ export function* generateBatch(
   const { maxT, V } = model.config;
   const randoms = Array.from({ length: B }, (_, b) => new Random((seed + b) % 2 ** 32));
   const ended = new Array<boolean>(B).fill(false);
-  using decoder = createDecoder(model, B);
+  const positions = positionsUsed(model.config, prompt.length, tokens);
+  using decoder = createDecoder(model, { B, positions });
   const sequences = Array.from({ length: B }, () => Array.from(prompt).slice(-maxT));
   let fresh: readonly (readonly number[])[] = sequences;
   for (let n = 0; n < tokens; n++) {
-    if (decoder.length + fresh[0]!.length > maxT) {
+    if (decoder.length + fresh[0]!.length > positions) { // of maxT then
       decoder.reset();
       for (const sequence of sequences) sequence.splice(0, sequence.length - Math.ceil(maxT / 2));
       fresh = sequences;

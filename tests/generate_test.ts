@@ -48,7 +48,7 @@ for (const device of TEST_DEVICES) {
     const ids = randomIds(B * maxT, 3);
     const expected = fullLogits(gpt2, ids, B);
     for (const cuts of [[maxT], Array(maxT).fill(1), [5, 1, 1, 4, 8]]) {
-      const decoder = createDecoder(gpt2, B);
+      const decoder = createDecoder(gpt2, { B });
       let position = 0;
       for (const T of cuts as number[]) {
         const part = new Int32Array(B * T);
@@ -66,7 +66,7 @@ for (const device of TEST_DEVICES) {
       assertThrows(
         () => decoder.append(new Int32Array(B)),
         LlmtsError,
-        "19 + 1 tokens are more than the model's 19",
+        "19 + 1 tokens are more than the decoder's 19",
       );
     }
   });

@@ -157,7 +157,7 @@ Deno.test("llmts sample refuses more samples than there is memory for, in its ow
     assertEquals([code, stdout], [1, ""]);
     assertMatch(
       stderr,
-      /^llmts: \d+ bytes \(\d+\.\d\d GiB\) of memory are needed, .*\nhint: lower --samples, or take a smaller --model\n$/m,
+      /^llmts: \d+ bytes \(\d+\.\d\d GiB\) of memory are needed, .*\nhint: lower --samples or --tokens, or take a smaller --model\n$/m,
     );
   });
 });
