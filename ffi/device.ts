@@ -10,6 +10,7 @@ import {
   type DeviceLibrary,
   findCudaLibrary,
   type Library,
+  loadHostLibrary,
   loadLibrary,
   namedLibrary,
 } from "./library.ts";
@@ -88,8 +89,8 @@ export function openDevice({ tf32 = false, ...options }: DeviceOptions = {}): De
 }
 
 function open({ device = "auto", library, threads }: DeviceOptions): Device {
-  if (device === "cuda") return openCuda(openCpu(undefined, threads), library);
-  const cpu = openCpu(library, threads);
+  if (device === "cuda") return openCuda(openCpu(loadHostLibrary(), threads), library);
+  const cpu = openCpu(loadLibrary(library), threads);
   if (device === "cpu" || namedLibrary(library) !== undefined || findCudaLibrary().file === undefined) {
     return cpu;
   }
@@ -101,8 +102,7 @@ function open({ device = "auto", library, threads }: DeviceOptions): Device {
   }
 }
 
-function openCpu(path: string | undefined, threads = 0): Device {
-  const library = loadLibrary(path);
+function openCpu(library: Library, threads = 0): Device {
   if (!Number.isInteger(threads) || threads < 0 || threads > 1024) {
     throw new UsageError(`The number of threads is ${threads}, expected 1 … 1024, or 0 for all processors`);
   }

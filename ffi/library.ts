@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { dirname, fromFileUrl, join, resolve } from "@std/path";
+import { basename, dirname, fromFileUrl, join, resolve } from "@std/path";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { DEVICE_SYMBOLS, deviceInterface } from "./device_symbols.ts";
+import { elfFault } from "./elf.ts";
 import { type DeviceMemory, MEMORY_HINT } from "./memory.ts";
 import { ABI_VERSION, SYMBOLS } from "./symbols.ts";
 import { describe, type Tensor } from "./tensor.ts";
@@ -54,6 +55,7 @@ export interface DeviceLibrary extends Library {
 
 /** llmts_status of kernels/abi.h. */
 export const OUT_OF_MEMORY = 2;
+const DEVICE_ERROR = 4;
 const STATUS: Readonly<Record<number, string>> = {
   1: "invalid argument",
   2: "out of memory",
@@ -119,11 +121,26 @@ function libraryFolders(): string[] {
 
 /** Whether a file is there to be loaded: one that may not be looked at is not, and the search goes on. */
 function isFile(path: string): boolean {
+  return stat(path)?.isFile ?? false;
+}
+
+function stat(path: string): Deno.FileInfo | undefined {
   try {
-    return Deno.statSync(path).isFile;
+    return Deno.statSync(path);
   } catch {
-    return false;
+    return undefined;
   }
+}
+
+/**
+ * Where a library of this name may be, in the order that is tried.
+ *
+ * @param asked a folder, or the library itself by any name
+ */
+function candidates(name: string, asked: string | undefined): readonly string[] {
+  if (asked === undefined) return libraryFolders().map((folder) => join(folder, name));
+  const path = resolve(asked);
+  return [stat(path)?.isDirectory ? join(path, name) : path];
 }
 
 /** The file or folder that the flag names, else the environment; an empty variable counts as unset. */
@@ -141,17 +158,35 @@ const loaded = new Map<string, Library>();
  * @throws {LlmtsError} none was found (all tried paths are named), or it is of another ABI version
  */
 export function loadLibrary(path?: string): Library {
-  const asked = namedLibrary(path);
-  if (asked !== undefined && isFile(asked)) return open(resolve(asked));
-  const folders = asked === undefined ? libraryFolders() : [resolve(asked)];
-  const folder = folders.find((folder) => isFile(join(folder, libraryFile(""))));
-  if (folder === undefined) {
-    const tried = folders.map((folder) => `"${join(folder, libraryFile(""))}"`).join(", ");
-    throw new LlmtsError(`No kernel library was found; tried ${tried}`, {
-      hint: "run `deno task build`, or name one with --library or LLMTS_LIBRARY_PATH",
-    });
+  return loadCpuLibrary(namedLibrary(path));
+}
+
+/**
+ * Loads the CPU library that goes with a CUDA library: from the folder that the environment names, else as built. A file
+ * that it names is the CUDA library.
+ *
+ * @throws {LlmtsError} as {@linkcode loadLibrary}
+ */
+export function loadHostLibrary(): Library {
+  const named = namedLibrary();
+  return loadCpuLibrary(named !== undefined && stat(named)?.isDirectory ? named : undefined);
+}
+
+function loadCpuLibrary(asked: string | undefined): Library {
+  const tried = candidates(libraryFile(""), asked);
+  const found = tried.find(isFile);
+  if (found === undefined) {
+    tried.forEach(requireReadable);
+    throw new LlmtsError(
+      `No kernel library was found; tried ${tried.map((file) => `"${file}"`).join(", ")}`,
+      {
+        hint: "run `deno task build`, or name one with --library or LLMTS_LIBRARY_PATH",
+      },
+    );
   }
-  const base = open(join(folder, libraryFile("")));
+  if (asked !== undefined && found === resolve(asked)) return openNamed(found);
+  const folder = dirname(found);
+  const base = open(found);
   const runnable = runnableVariants(base.info());
   const file = (name: string): string =>
     join(folder, libraryFile(VARIANTS.find((variant) => variant.name === name)!.suffix));
@@ -163,6 +198,49 @@ export function loadLibrary(path?: string): Library {
     );
   }
   return open(file(forced));
+}
+
+/** @throws {Deno.errors.NotCapable} Deno may not look whether there is such a file */
+function requireReadable(path: string): void {
+  try {
+    Deno.statSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+  }
+}
+
+/** Opens the file that a user named, which may be the GPU's, or a variant for other processors: the process would die of both. */
+function openNamed(path: string): Library {
+  const variant = VARIANTS.find(({ suffix }) => libraryFile(suffix) === basename(path));
+  const base = join(dirname(path), libraryFile(""));
+  if (variant !== undefined && isFile(base)) {
+    const runnable = runnableVariants(open(base).info());
+    if (!runnable.includes(variant.name)) {
+      throw new LlmtsError(
+        `The kernel library "${path}" is variant ${variant.name}, but this machine runs ${
+          runnable.join(", ")
+        } only`,
+        { hint: "name the folder: the best variant in it is taken" },
+      );
+    }
+  }
+  const library = open(path);
+  if (isCuda(library)) {
+    throw new LlmtsError(`The kernel library "${path}" is the GPU's, expected the CPU's`, {
+      hint: "--device cuda takes it; or name the folder, which has both",
+    });
+  }
+  return library;
+}
+
+/** Whether a library is the GPU's: it says so, or can say nothing for want of a driver. */
+function isCuda(library: Library): boolean {
+  try {
+    return library.info().variant === "cuda";
+  } catch (error) {
+    if (error instanceof KernelError && error.status === DEVICE_ERROR) return true;
+    throw error;
+  }
 }
 
 /**
@@ -181,37 +259,60 @@ export function loadCudaLibrary(path?: string): DeviceLibrary {
 
 /** Where the CUDA library is, if it was built. */
 export function findCudaLibrary(path?: string): { file: string | undefined; tried: readonly string[] } {
-  const asked = namedLibrary(path);
-  if (asked !== undefined && isFile(asked)) return { file: resolve(asked), tried: [] };
-  const folders = asked === undefined ? libraryFolders() : [resolve(asked)];
-  const tried = folders.map((folder) => join(folder, libraryFile("", "cuda")));
+  const tried = candidates(libraryFile("", "cuda"), namedLibrary(path));
   return { file: tried.find(isFile), tried };
 }
 
-/** Opens a library whose version fits, with the functions of `symbols`. */
-function openNative(path: string, symbols: Deno.ForeignLibraryInterface): Record<string, NativeFunction> {
-  const load = (symbols: Deno.ForeignLibraryInterface): Record<string, NativeFunction> => {
-    try {
-      return Deno.dlopen(path, symbols).symbols as unknown as Record<string, NativeFunction>;
-    } catch (cause) {
-      throw new LlmtsError(`The kernel library "${path}" can't be loaded: ${(cause as Error).message}`, {
-        cause,
-        hint:
-          "it may be of another machine, or lack a library that it needs: rebuild it with `deno task build`",
-      });
-    }
-  };
+/** Opens a library whose version fits, with the functions of `symbols`; `device`: those of a device's memory among them. */
+function openNative(
+  path: string,
+  symbols: Deno.ForeignLibraryInterface,
+  device: boolean,
+): Record<string, NativeFunction> {
+  const fault = Deno.build.os === "linux" ? elfFault(path) : undefined;
+  if (fault !== undefined) throw cannotLoad(path, fault, { hint: REBUILD });
   // The version first: a library of another one may lack functions.
-  const version = load({ llmts_abi_version: SYMBOLS.llmts_abi_version }).llmts_abi_version!();
-  if (version !== ABI_VERSION) {
+  const { llmts_abi_version: version, llmts_device_alloc: alloc } = load(path, {
+    llmts_abi_version: SYMBOLS.llmts_abi_version,
+    llmts_device_alloc: { ...DEVICE_SYMBOLS.llmts_device_alloc, optional: true },
+  });
+  const found = version!();
+  if (found !== ABI_VERSION) {
     throw new LlmtsError(
-      `The kernel library "${path}" has ABI version ${version}; this llmts needs ${ABI_VERSION}`,
-      {
-        hint: "rebuild it with `deno task build`",
-      },
+      `The kernel library "${path}" has ABI version ${found}; this llmts needs ${ABI_VERSION}`,
+      { hint: REBUILD },
     );
   }
-  return load(symbols);
+  if (device && alloc === null) {
+    throw new LlmtsError(`The kernel library "${path}" is the CPU's, expected the GPU's`, {
+      hint: `name ${libraryFile("", "cuda")} or its folder, or use --device cpu`,
+    });
+  }
+  return load(path, symbols) as Record<string, NativeFunction>;
+}
+
+const REBUILD = "rebuild it with `deno task build`";
+
+/** The functions of a library; null: an optional one that it lacks. */
+function load(
+  path: string,
+  symbols: Deno.ForeignLibraryInterface,
+): Record<string, NativeFunction | null> {
+  try {
+    return Deno.dlopen(path, symbols).symbols as unknown as Record<string, NativeFunction | null>;
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotCapable) throw cause;
+    throw cannotLoad(path, (cause as Error).message.replace(/^(Could not open library: )+/, ""), {
+      cause,
+      hint:
+        `it may lack a library that it needs, or lie where nothing may be run (noexec): ${REBUILD}, or name ` +
+        "another with --library or LLMTS_LIBRARY_PATH",
+    });
+  }
+}
+
+function cannotLoad(path: string, reason: string, options: { hint: string; cause?: unknown }): LlmtsError {
+  return new LlmtsError(`The kernel library "${path}" can't be loaded: ${reason}`, options);
 }
 
 type NativeFunction = (...parameters: unknown[]) => number;
@@ -253,7 +354,7 @@ function library(
 function open(path: string): Library {
   const known = loaded.get(path);
   if (known !== undefined) return known;
-  const opened = library(path, openNative(path, SYMBOLS));
+  const opened = library(path, openNative(path, SYMBOLS, false));
   loaded.set(path, opened);
   return opened;
 }
@@ -263,7 +364,7 @@ const loadedForDevice = new Map<string, DeviceLibrary>();
 function openDeviceLibrary(path: string): DeviceLibrary {
   const known = loadedForDevice.get(path);
   if (known !== undefined) return known;
-  const opened = library(path, openNative(path, deviceInterface()), (parameter) => {
+  const opened = library(path, openNative(path, deviceInterface(), true), (parameter) => {
     const isDevice = typeof parameter === "object" && parameter !== null && "address" in parameter;
     if (!isDevice) return parameter;
     const { address, owner, byteLength } = parameter as DeviceMemory;

@@ -1,8 +1,10 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
 import { COMMANDS } from "../../cli.ts";
 import { flagName } from "../../commands/flags.ts";
 import config from "../../deno.json" with { type: "json" };
 import { llmts } from "./run.ts";
+import { inSmallFolder } from "./small_model.ts";
 
 Deno.test("llmts prints its help and version", async () => {
   const { code, stdout, stderr } = await llmts(".", []);
@@ -65,8 +67,25 @@ Deno.test("llmts prints a stack trace only with --debug", async () => {
 });
 
 Deno.test("llmts names the permission it lacks and what gives it", async () => {
-  const { code, stderr } = await llmts(".", ["info"], { permissions: [] });
-  assertEquals(code, 1);
-  assertStringIncludes(stderr, "llmts: Requires ");
-  assertStringIncludes(stderr, "hint: deno run -A cli.ts gives llmts all it needs\n");
+  const cases: [permissions: string[], lacks: string][] = [
+    [[], "env access to "],
+    [["--allow-env", "--allow-sys", "--allow-ffi"], "read access to "], // not: there is no library
+    [["--allow-env", "--allow-sys", "--allow-read"], "ffi access to "], // not: the library can't be loaded
+  ];
+  for (const [permissions, lacks] of cases) {
+    const { code, stderr } = await llmts(".", ["info"], { permissions });
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, `llmts: Requires ${lacks}`);
+    assertStringIncludes(stderr, "hint: deno run -A cli.ts gives llmts all it needs\n");
+  }
+});
+
+Deno.test("llmts computes on the CPU where it may load no library but its own (D-13)", async () => {
+  await inSmallFolder(async (folder) => {
+    const libraries = join(import.meta.dirname!, "..", "..", "build", "lib");
+    const permissions = ["--allow-read", "--allow-env", "--allow-sys", `--allow-ffi=${libraries}`];
+    const args = ["eval", "--model", "small.bin", "--data", "fox_val.bin", "--seq-len", "16"];
+    const { code, stderr } = await llmts(folder, [...args, "--device", "cpu"], { permissions });
+    assertEquals([code, stderr], [0, ""]);
+  });
 });

@@ -72,6 +72,26 @@ function train(device: Device, precision: Precision, { keepMaster = true, steps:
   return { model, steps, tokens: [...generate(model, [5, 6, 7], { tokens: 20, temperature: 0 })] };
 }
 
+Deno.test({
+  name: `openDevice() takes the file that the environment names for the GPU's library, not for the host's${
+    onGpu ? " (skipped: the GPU's is named otherwise)" : ""
+  }`,
+  ignore: onGpu,
+  fn: async () => {
+    const { library } = await open();
+    const before = Deno.env.get("LLMTS_LIBRARY_PATH");
+    Deno.env.set("LLMTS_LIBRARY_PATH", library.path);
+    try {
+      const device = openDevice({ device: "cuda" });
+      assertEquals(device.library.path, library.path);
+      assertMatch(device.host.library.path, /libllmts_cpu/);
+    } finally {
+      if (before === undefined) Deno.env.delete("LLMTS_LIBRARY_PATH");
+      else Deno.env.set("LLMTS_LIBRARY_PATH", before);
+    }
+  },
+});
+
 Deno.test(`a tensor on the device is read as it was written (${WHERE})`, async () => {
   const device = await open();
   assertEquals([device.kind, device.host.kind], ["cuda", "cpu"]);

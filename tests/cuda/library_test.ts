@@ -66,6 +66,12 @@ libraryTest("openDevice() says that there is no driver", !hasDriver, "this machi
   assertEquals(openDevice().kind, "cpu"); // auto
 });
 
+libraryTest("openDevice() refuses the CUDA library in place of the CPU's", true, "", () => {
+  const error = assertThrows(() => openDevice({ device: "cpu", library: LIBRARY }), LlmtsError);
+  assertEquals(error.message, `The kernel library "${LIBRARY}" is the GPU's, expected the CPU's`);
+  assertStringIncludes(error.hint ?? "", "--device cuda takes it");
+});
+
 libraryTest(
   "llmts train --device cuda ends with one line and exit 1 without a driver",
   !hasDriver,

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { dirname, join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
+import { elfFault } from "../../ffi/elf.ts";
 import { findCudaLibrary, KernelError, loadLibrary, runnableVariants } from "../../ffi/library.ts";
 import { int32, rows } from "../../ffi/tensor.ts";
 import { LlmtsError, UsageError } from "../../src/errors.ts";
@@ -47,6 +48,11 @@ Deno.test("loadLibrary() names every place it tried", () => {
       assertStringIncludes(fromFlag.hint ?? "", "deno task build");
     });
   });
+  // A file is tried as it is named, a folder for the library in it.
+  for (const [asked, tried] of [["absent.so", "absent.so"], [".", "libllmts_cpu.so"]] as const) {
+    const error = assertThrows(() => loadLibrary(join(folder, asked)), LlmtsError);
+    assertEquals(error.message, `No kernel library was found; tried "${join(folder, tried)}"`);
+  }
   Deno.removeSync(folder);
 });
 
@@ -65,6 +71,85 @@ Deno.test("loadLibrary() refuses a library of another ABI version, even one that
     assertStringIncludes(error.message, path);
     assertStringIncludes(error.hint ?? "", "deno task build");
   });
+});
+
+const linux = Deno.build.os === "linux";
+const elf = linux ? "" : " (skipped: libraries are ELF files on Linux only)";
+Deno.test({
+  name: `loadLibrary() says what is wrong with a library's file, which the system doesn't (D-11)${elf}`,
+  ignore: !linux,
+  fn: () =>
+    withLibrary("int llmts_abi_version(void) { return 999; }", (path) => {
+      const whole = Deno.readFileSync(path);
+      assertEquals(elfFault(path), undefined);
+      const changed = (at: number, byte: number): Uint8Array => whole.with(at, byte);
+      const [CLASS, MACHINE] = [4, 0x12];
+      const cases: [bytes: Uint8Array, words: string][] = [
+        [new Uint8Array(), "its 0 bytes are no shared library of Linux"],
+        [
+          new TextEncoder().encode("<!DOCTYPE html>".repeat(9)),
+          "its 135 bytes are no shared library of Linux",
+        ],
+        [whole.subarray(0, 63), "its 63 bytes are no shared library of Linux"],
+        // Loading these would end the process.
+        [whole.subarray(0, 64), `it was cut short, to 64 bytes of ${whole.length}`],
+        [whole.subarray(0, whole.length - 1), `it was cut short, to ${whole.length - 1} bytes of`],
+        [
+          changed(MACHINE, 40),
+          `it is for another machine (number 40 in ELF), and this is ${Deno.build.arch}`,
+        ],
+        [changed(MACHINE, Deno.build.arch === "x86_64" ? 183 : 62), "it is for "],
+        [changed(CLASS, 1), "it is for another machine"],
+      ];
+      for (const [bytes, words] of cases) {
+        Deno.writeFileSync(path, bytes);
+        const error = assertThrows(() => loadLibrary(path), LlmtsError);
+        assertStringIncludes(error.message, `The kernel library "${path}" can't be loaded: ${words}`);
+        assertEquals(error.hint, "rebuild it with `deno task build`");
+      }
+    }),
+});
+
+Deno.test("loadLibrary() names a library that the library lacks", () =>
+  withLibrary("int needed(void) { return 1; }", (needed) => {
+    const path = join(dirname(needed), "needs.so");
+    const source = join(dirname(needed), "needs.c");
+    Deno.writeTextFileSync(source, "int needed(void); int llmts_abi_version(void) { return needed(); }");
+    const { success } = new Deno.Command("cc", { args: ["-shared", "-fPIC", "-o", path, source, needed] })
+      .outputSync();
+    assert(success, "cc failed");
+    Deno.removeSync(needed);
+    const error = assertThrows(() => loadLibrary(path), LlmtsError, "libllmts_cpu.so");
+    assertStringIncludes(error.hint ?? "", "it may lack a library that it needs");
+  }));
+
+const runnable = runnableVariants(loadLibrary().info());
+const foreign = ["v3", "v4", "bf16", "amx"].find((variant) => !runnable.includes(variant));
+const skipped = Deno.build.arch !== "x86_64"
+  ? " (skipped: no x86-64 processor)"
+  : foreign === undefined
+  ? " (skipped: this processor runs them all)"
+  : "";
+Deno.test({
+  name: `loadLibrary() refuses the file of a variant for other processors${skipped}`,
+  ignore: skipped !== "",
+  fn: () => {
+    const path = join(ROOT, "build", "lib", `libllmts_cpu_${foreign}.so`);
+    const error = assertThrows(() => loadLibrary(path), LlmtsError);
+    assertEquals(
+      error.message,
+      `The kernel library "${path}" is variant ${foreign}, but this machine runs ${runnable.join(", ")} only`,
+    );
+  },
+});
+
+Deno.test("openDevice() refuses the CPU's library in place of the GPU's", () => {
+  const { path } = loadLibrary();
+  assertThrows(
+    () => openDevice({ device: "cuda", library: path }),
+    LlmtsError,
+    `The kernel library "${path}" is the CPU's, expected the GPU's`,
+  );
 });
 
 Deno.test("loadLibrary() says which library can't be loaded and why", () => {
