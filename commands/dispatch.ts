@@ -84,9 +84,12 @@ async function run(
  * @throws {LlmtsError} with the command that installs a newer one
  */
 export function checkDeno(found: string): void {
-  const [major = 0, minor = 0] = found.split(".").map(Number);
-  const [oldestMajor = 0, oldestMinor = 0] = OLDEST_DENO.split(".").map(Number);
-  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
+  const parts = (version: string): number[] => version.split(".").map((part) => parseInt(part));
+  const oldest = parts(OLDEST_DENO);
+  const newerBy = parts(found).map((part, i) => part - (oldest[i] ?? 0)).find((difference) =>
+    difference !== 0
+  );
+  if (newerBy === undefined || newerBy > 0) return;
   throw new LlmtsError(`llmts needs Deno ${OLDEST_DENO} or newer, this is ${found}`, {
     hint: "deno upgrade, or npm install -g deno@2.9.6",
   });

@@ -31,10 +31,10 @@ Deno.test("errorLines() doesn't call the operating system's refusals bugs", () =
 });
 
 Deno.test("checkDeno() refuses a Deno that is too old, with the command that installs a newer one", () => {
-  for (const version of ["1.46.3", "2.8.9"]) {
+  for (const version of ["1.46.3", "2.8.9", "2.9.5"]) {
     const error = assertThrows(() => checkDeno(version), LlmtsError);
     assertEquals(error.message, `llmts needs Deno 2.9.6 or newer, this is ${version}`);
     assertEquals(error.hint, "deno upgrade, or npm install -g deno@2.9.6");
   }
-  for (const version of ["2.9.6", "2.9.10", "2.10.0", "3.0.0"]) checkDeno(version);
+  for (const version of ["2.9.6", "2.9.6+abc1234", "2.9.10", "2.10.0", "3.0.0-rc.1"]) checkDeno(version);
 });
