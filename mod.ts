@@ -2,8 +2,9 @@
  * llmts as a library: load or start a GPT-2, train it, generate text. Importing it loads nothing native; the kernel library
  * is opened by {@linkcode openDevice}.
  *
- * Permissions: `--allow-ffi` for the kernel library, `--allow-read` for it and for model and token files, `--allow-env` for
- * the variables that say where it is, `--allow-write` to save a checkpoint.
+ * Permissions: `--allow-ffi` for the kernel library (of its folder alone on the CPU, of all for a GPU's addresses),
+ * `--allow-read` for it and for model and token files, `--allow-env` for the variables that say where it is,
+ * `--allow-write` to save a checkpoint.
  *
  * @example Train a small model for a few steps, then let it go on from a prompt
  * ```ts
