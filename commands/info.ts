@@ -5,6 +5,7 @@
  */
 import denoConfig from "../deno.json" with { type: "json" };
 import type { Device } from "../ffi/device.ts";
+import { checkCalls } from "../ffi/self_test.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { findModel, modelConfig } from "../src/load.ts";
 import { memoryPlan } from "../src/memory.ts";
@@ -50,7 +51,8 @@ export const command = defineCommand({
   flags: FLAGS,
   details: [
     "The kernels' scratch memory, some tens of MiB, comes on top of what is printed. Without a kernel library that can be " +
-    "loaded the exit code is 1, and the rest is printed all the same.",
+    "loaded, and that gives the right results for some thousand small calls, the exit code is 1, and the rest is printed " +
+    "all the same.",
   ],
   examples: ["llmts info --model gpt2-xl --batch-size 1 --seq-len 1024"],
   run(flags): number {
@@ -96,7 +98,9 @@ export const command = defineCommand({
 /** The device that the flags ask for, or why there is none: that is part of the answer here, not the end of it. */
 function tryEngine(flags: Flags): Device | LlmtsError {
   try {
-    return openEngine(flags);
+    const device = openEngine(flags);
+    checkCalls(device);
+    return device;
   } catch (error) {
     if (error instanceof LlmtsError) return error;
     throw error;
