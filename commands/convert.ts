@@ -3,15 +3,14 @@
  *
  * @module
  */
-import { dirname } from "@std/path";
+import { dirname, join } from "@std/path";
 import { openDevice } from "../ffi/device.ts";
 import { UsageError } from "../src/errors.ts";
-import { type StoredPrecision, writeCheckpoint } from "../src/io/checkpoint.ts";
-import { makeFolder } from "../src/io/files.ts";
-import { writeHuggingFaceFile, writeHuggingFaceFolder } from "../src/io/hugging_face.ts";
+import { writeCheckpoint } from "../src/io/checkpoint.ts";
+import { makeFolder, removeTemporaries } from "../src/io/files.ts";
+import { WEIGHTS_FILE, writeHuggingFaceFile, writeHuggingFaceFolder } from "../src/io/hugging_face.ts";
 import { loadModel, modelHeader } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
-import type { Model } from "../src/model.ts";
 import { parameterCount } from "../src/parameters.ts";
 import { defineCommand } from "./command.ts";
 import { trainedModel } from "./engine.ts";
@@ -72,7 +71,10 @@ export const command = defineCommand({
     checkMemory(memory, undefined, "the whole model is read: close other programs");
     const model = loadModel(source, openDevice({ device: "cpu" })); // nothing to compute
     const written = precision ?? stored;
-    await writer(to)(to, model, written);
+    const { weights, write } = target(to);
+    await makeFolder(dirname(weights));
+    removeTemporaries(weights);
+    await write(to, model, written);
     const { L, NH, C, V, maxT } = config;
     print(
       `${source} -> ${to} (${written}): ${parameterCount(config)} parameters, ` +
@@ -82,17 +84,9 @@ export const command = defineCommand({
   },
 });
 
-/** What writes a model under this name. */
-function writer(to: string): (path: string, model: Model, stored: StoredPrecision) => Promise<void> {
-  if (to.endsWith(".bin")) return inFolder(writeCheckpoint);
-  if (to.endsWith(".safetensors")) return inFolder(writeHuggingFaceFile);
-  return writeHuggingFaceFolder;
-}
-
-/** Makes the folder of the file first. */
-function inFolder(write: typeof writeCheckpoint): typeof writeCheckpoint {
-  return async (path, model, stored) => {
-    await makeFolder(dirname(path));
-    await write(path, model, stored);
-  };
+/** What a name asks for: the file that holds the weights, and what writes it. */
+function target(to: string): { weights: string; write: typeof writeCheckpoint } {
+  if (to.endsWith(".bin")) return { weights: to, write: writeCheckpoint };
+  if (to.endsWith(".safetensors")) return { weights: to, write: writeHuggingFaceFile };
+  return { weights: join(to, WEIGHTS_FILE), write: writeHuggingFaceFolder };
 }

@@ -208,6 +208,15 @@ export function temporaryPath(path: string): string {
   return join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.tmp`);
 }
 
+/** Removes the temporary files that killed writers of a file left beside it. @throws {FileError} one can't be removed */
+export function removeTemporaries(path: string): void {
+  const folder = dirname(path);
+  const temporary = new RegExp(`^\\.${RegExp.escape(basename(path))}\\.[0-9a-f]{8}\\.tmp$`);
+  for (const { name, isFile } of folderEntries(folder)) {
+    if (isFile && temporary.test(name)) removeFile(join(folder, name));
+  }
+}
+
 /** Makes a rename in the folder last through a power cut, where the system lets a folder be flushed. */
 async function syncFolder(path: string): Promise<void> {
   try {

@@ -74,6 +74,18 @@ Deno.test("llmts convert writes over nothing without --force", () =>
     assertEquals(Deno.readFileSync(join(folder, "model.bin")), Deno.readFileSync(ODD));
   }));
 
+Deno.test("llmts convert clears away what a killed one left of the same file, and nothing else", () =>
+  inFolder(async (folder) => {
+    Deno.mkdirSync(join(folder, "hf"));
+    const others = [".modelxbin.0123abcd.tmp", ".model.bin.0123abc.tmp", ".other.bin.0123abcd.tmp"];
+    const killed = [".model.bin.0123abcd.tmp", ".m.safetensors.89abcdef.tmp"];
+    for (const name of [...others, ...killed]) Deno.writeTextFileSync(join(folder, name), "half");
+    Deno.writeTextFileSync(join(folder, "hf", ".model.safetensors.00112233.tmp"), "half");
+    for (const to of ["model.bin", "m.safetensors", "hf"]) await convert(folder, ODD, to, "--force");
+    assertEquals(names(folder), [...others, "hf", "m.safetensors", "model.bin"].sort());
+    assertEquals(names(join(folder, "hf")), ["config.json", "generation_config.json", "model.safetensors"]);
+  }));
+
 Deno.test("llmts convert says what is wrong with its arguments, and leaves nothing behind", () =>
   inFolder(async (folder) => {
     const cases: [args: string[], code: number, words: string][] = [
