@@ -126,6 +126,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   if (config.V !== GPT2_VOCABULARY) {
     throw new LlmtsError(
       `The model "${source}" has a vocabulary of ${config.V} tokens; text can be sampled with GPT-2's ${GPT2_VOCABULARY} only`,
+      { hint: "generate() of mod.ts gives the ids of tokens of any vocabulary" },
     );
   }
   const precision = activationPrecision(flags);

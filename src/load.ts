@@ -41,7 +41,10 @@ const EXPECTED =
  * @returns the source to give to {@linkcode modelConfig} and {@linkcode loadModel}
  * @throws {FileError} there is none, or a folder has both kinds
  */
-export function findModel(name: string, hint = `presets: ${PRESETS.join(" ")}`): string {
+export function findModel(
+  name: string,
+  hint = `presets: ${PRESETS.join(" ")}; llmts download fetches a model of the hub`,
+): string {
   if (isPreset(name)) return name;
   if (!exists(name)) throw new FileError(name, `no such file or folder, expected ${EXPECTED}`, { hint });
   if (!isFolder(name)) return name;

@@ -133,6 +133,15 @@ export function checkSize(file: Deno.FsFile, path: string, expected: number): vo
 
 const CUT_SHORT = "the file was cut short: make or download it again";
 
+/** Model files of other programs by their first bytes, in Latin-1. */
+const FOREIGN: readonly [start: string, found: string][] = [
+  ["PK\x03\x04", "a zip archive, as PyTorch's .pt and .bin files are"],
+  ["\x80\x02", "a pickle, as PyTorch's older .pt and .bin files are"],
+  ["\x89HDF", "an HDF5 file, as TensorFlow's models are"],
+  ["GGUF", "a GGUF file, as llama.cpp's models are"],
+  ["lmgg", "a ggml file, as llama.cpp's older models are"],
+];
+
 /** Names what a file holds by its first bytes, where that is not the format that was expected. */
 export function describeContent(bytes: Uint8Array): { found: string; hint?: string } {
   if (bytes.length === 0) return { found: "empty", hint: CUT_SHORT };
@@ -146,11 +155,11 @@ export function describeContent(bytes: Uint8Array): { found: string; hint?: stri
       hint: "the download gave a page in place of the file: open its address in a browser",
     };
   }
-  if (text.startsWith("PK\x03\x04")) {
-    return {
-      found: "a zip archive, as PyTorch's .pt and .bin files are",
-      hint: "save_pretrained of a new transformers writes safetensors",
-    };
+  const foreign = FOREIGN.find(([start]) =>
+    start === String.fromCharCode(...bytes.subarray(0, start.length))
+  );
+  if (foreign !== undefined) {
+    return { found: foreign[1], hint: "save_pretrained of a new transformers writes safetensors" };
   }
   // Text is what has no control characters but white space, and no bytes that are not UTF-8.
   // deno-lint-ignore no-control-regex

@@ -220,7 +220,7 @@ Deno.test("llmts sample refuses what can't work", async () => {
     // deno-fmt-ignore
     const cases: [args: string[], code: number, message: string][] = [
       [[], 1, 'There is no checkpoint in the folder "out"'],
-      [["--model", "small.bin"], 1, "a vocabulary of 65 tokens"],
+      [["--model", "small.bin"], 1, "50257 only\nhint: generate() of mod.ts gives the ids"],
       [["--model", "absent.bin"], 1, "hint: llmts train makes a model, llmts download fetches the released ones"],
       [["--temperature", "-1"], 2, "--temperature"],
       [["--temperature", "NaN"], 2, "--temperature"],
