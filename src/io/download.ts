@@ -187,7 +187,8 @@ async function retried<T>(
     try {
       return await attempt();
     } catch (error) {
-      if (error instanceof LlmtsError) throw error; // of the disk, not of the network
+      // Of the disk or of Deno's permissions, not of the network.
+      if (error instanceof LlmtsError || error instanceof Deno.errors.NotCapable) throw error;
       const delay = delaysMs[failures];
       if (delay === undefined || !mayPass(error)) throw downloadError(url, error, hint);
       await new Promise((resolve) => setTimeout(resolve, delay));

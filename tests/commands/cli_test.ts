@@ -67,13 +67,14 @@ Deno.test("llmts prints a stack trace only with --debug", async () => {
 });
 
 Deno.test("llmts names the permission it lacks and what gives it", async () => {
-  const cases: [permissions: string[], lacks: string][] = [
-    [[], "env access to "],
-    [["--allow-env", "--allow-sys", "--allow-ffi"], "read access to "], // not: there is no library
-    [["--allow-env", "--allow-sys", "--allow-read"], "ffi access to "], // not: the library can't be loaded
+  const cases: [command: string, permissions: string[], lacks: string][] = [
+    ["info", [], "env access to "],
+    ["info", ["--allow-env", "--allow-sys", "--allow-ffi"], "read access to "], // not: there is no library
+    ["info", ["--allow-env", "--allow-sys", "--allow-read"], "ffi access to "], // not: it can't be loaded
+    ["download gpt2", ["-A", "--deny-net"], "net access to "], // not: the network doesn't work
   ];
-  for (const [permissions, lacks] of cases) {
-    const { code, stderr } = await llmts(".", ["info"], { permissions });
+  for (const [command, permissions, lacks] of cases) {
+    const { code, stderr } = await llmts(".", command.split(" "), { permissions });
     assertEquals(code, 1);
     assertStringIncludes(stderr, `llmts: Requires ${lacks}`);
     assertStringIncludes(stderr, "hint: deno run -A cli.ts gives llmts all it needs\n");
