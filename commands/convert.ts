@@ -64,6 +64,7 @@ export const command = defineCommand({
         hint: "llmts convert --from MODEL --to NAME",
       });
     }
+    const { weights, write } = target(to);
     const source = trainedModel(from, { flag: "--from" });
     if (!force) requireFree(to);
     const { config, stored } = modelHeader(source);
@@ -71,7 +72,6 @@ export const command = defineCommand({
     checkMemory(memory, undefined, "the whole model is read: close other programs");
     const model = loadModel(source, openDevice({ device: "cpu" })); // nothing to compute
     const written = precision ?? stored;
-    const { weights, write } = target(to);
     await makeFolder(dirname(weights));
     removeTemporaries(weights);
     await write(to, model, written);
@@ -84,9 +84,21 @@ export const command = defineCommand({
   },
 });
 
-/** What a name asks for: the file that holds the weights, and what writes it. */
+/** Endings of model files of other programs, and of ours with a slip: no folder is meant. */
+const OTHER_FILE = /\.(bins?|safetensors?|pth?|ckpt|gguf|ggml|h5|onnx|msgpack|npz)$/i;
+
+/**
+ * What a name asks for: the file that holds the weights, and what writes it.
+ *
+ * @throws {UsageError} it asks for another format
+ */
 function target(to: string): { weights: string; write: typeof writeCheckpoint } {
   if (to.endsWith(".bin")) return { weights: to, write: writeCheckpoint };
   if (to.endsWith(".safetensors")) return { weights: to, write: writeHuggingFaceFile };
+  if (OTHER_FILE.test(to)) {
+    throw new UsageError(`--to "${to}" is named as a file of a format that llmts doesn't write`, {
+      hint: "NAME.bin, NAME.safetensors, or the name of a folder",
+    });
+  }
   return { weights: join(to, WEIGHTS_FILE), write: writeHuggingFaceFolder };
 }

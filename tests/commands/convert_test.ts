@@ -94,6 +94,12 @@ Deno.test("llmts convert says what is wrong with its arguments, and leaves nothi
       [["--from", "gpt2", "--to", "x.bin"], 2, '--from "gpt2" is a preset, which has no trained weights'],
       [["--from", "absent.bin", "--to", "x.bin"], 1, '"absent.bin": no such file or folder'],
       [["--from", "absent.bin", "--to", "x.bin"], 1, "hint: llmts train makes a model"],
+      [["--from", ODD, "--to", "x.gguf"], 2, '--to "x.gguf" is named as a file of a format that'],
+      [
+        ["--from", ODD, "--to", "x.safetensor"],
+        2,
+        "hint: NAME.bin, NAME.safetensors, or the name of a folder",
+      ],
       [["--from", ODD, "--to", "x.bin", "--precision", "fp16"], 2, '--precision is "fp16"'],
       [["--from", fixturePath("models/wide.safetensors"), "--to", "x.bin"], 1, 'has no tensor "wte.weight"'],
     ];
