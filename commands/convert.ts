@@ -7,8 +7,13 @@ import { dirname, join } from "@std/path";
 import { openDevice } from "../ffi/device.ts";
 import { UsageError } from "../src/errors.ts";
 import { writeCheckpoint } from "../src/io/checkpoint.ts";
-import { makeFolder, removeTemporaries } from "../src/io/files.ts";
-import { WEIGHTS_FILE, writeHuggingFaceFile, writeHuggingFaceFolder } from "../src/io/hugging_face.ts";
+import { isFolder, makeFolder, removeTemporaries } from "../src/io/files.ts";
+import {
+  ownTokenizerFiles,
+  WEIGHTS_FILE,
+  writeHuggingFaceFile,
+  writeHuggingFaceFolder,
+} from "../src/io/hugging_face.ts";
 import { loadModel, modelHeader } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import { parameterCount } from "../src/parameters.ts";
@@ -50,8 +55,8 @@ export const command = defineCommand({
   details: [
     "Reads GPT-2 in fp32, fp16 or bf16, in one file or several. A model that llmts can't compute (another activation, " +
     "an lm_head of its own, a tensor too many or too few) is refused by name.",
-    "A folder gets config.json, generation_config.json, model.safetensors and, for GPT-2's vocabulary, the tokenizer's " +
-    "files: transformers loads it with GPT2LMHeadModel.from_pretrained and AutoTokenizer.from_pretrained.",
+    "A folder gets config.json, generation_config.json, model.safetensors and the tokenizer's files, those of the folder " +
+    "it is converted from or, for GPT-2's vocabulary, GPT-2's: transformers loads it with GPT2LMHeadModel.from_pretrained and AutoTokenizer.from_pretrained.",
   ],
   examples: [
     "llmts convert --from models/gpt2 --to gpt2_124M.bin",
@@ -64,8 +69,8 @@ export const command = defineCommand({
         hint: "llmts convert --from MODEL --to NAME",
       });
     }
-    const { weights, write } = target(to);
     const source = trainedModel(from, { flag: "--from" });
+    const { weights, write } = target(to, source);
     if (!force) requireFree(to);
     const { config, stored } = modelHeader(source);
     const memory = memoryPlan(config, { B: 1, T: 1, training: false });
@@ -92,7 +97,7 @@ const OTHER_FILE = /\.(bins?|safetensors?|pth?|ckpt|gguf|ggml|h5|onnx|msgpack|np
  *
  * @throws {UsageError} it asks for another format
  */
-function target(to: string): { weights: string; write: typeof writeCheckpoint } {
+function target(to: string, source: string): { weights: string; write: typeof writeCheckpoint } {
   if (to.endsWith(".bin")) return { weights: to, write: writeCheckpoint };
   if (to.endsWith(".safetensors")) return { weights: to, write: writeHuggingFaceFile };
   if (OTHER_FILE.test(to)) {
@@ -100,5 +105,9 @@ function target(to: string): { weights: string; write: typeof writeCheckpoint } 
       hint: "NAME.bin, NAME.safetensors, or the name of a folder",
     });
   }
-  return { weights: join(to, WEIGHTS_FILE), write: writeHuggingFaceFolder };
+  const tokenizer = isFolder(source) ? ownTokenizerFiles(source) : undefined;
+  return {
+    weights: join(to, WEIGHTS_FILE),
+    write: (path, model, stored) => writeHuggingFaceFolder(path, model, stored, tokenizer),
+  };
 }

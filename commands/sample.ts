@@ -7,7 +7,8 @@ import { GPT2_VOCABULARY } from "../src/config.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { generateBatch, generationBytes } from "../src/generate.ts";
 import { newestCheckpoint } from "../src/io/checkpoint.ts";
-import { systemError } from "../src/io/files.ts";
+import { isFolder, systemError } from "../src/io/files.ts";
+import { checkTokens } from "../src/io/hugging_face.ts";
 import { decodeUtf8 } from "../src/io/text.ts";
 import { gpt2Tokenizer, streamDecoder, type Tokenizer } from "../src/io/tokenizer.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
@@ -129,10 +130,11 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
       { hint: "generate() of mod.ts gives the ids of tokens of any vocabulary" },
     );
   }
+  const tokenizer = await gpt2Tokenizer();
+  if (isFolder(source)) checkTokens(source, tokenizer);
   const precision = activationPrecision(flags);
   const device = openEngine(flags);
   if (flags.device === "auto") notice(`device: ${device.info().device}`);
-  const tokenizer = await gpt2Tokenizer();
   const prompt = flags.prompt === "-" ? await readStdin() : flags.prompt ?? "";
   const ids = prompt === "" ? [tokenizer.eot] : tokenizer.encode(prompt);
   if (ids.length > config.maxT) {

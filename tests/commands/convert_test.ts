@@ -7,6 +7,7 @@ import { writeTokenFile } from "../../src/io/tokens.ts";
 import { fixturePath } from "../fixtures.ts";
 import { inFolder } from "../folder.ts";
 import { llmts } from "./run.ts";
+import { writeSmallModel } from "./small_model.ts";
 
 const ODD = fixturePath("models/odd.bin");
 
@@ -72,6 +73,31 @@ Deno.test("llmts convert writes over nothing without --force", () =>
     await convert(folder, ODD, "model.bin", "--force");
     assertEquals(names(join(folder, "full")).includes("notes.txt"), true);
     assertEquals(Deno.readFileSync(join(folder, "model.bin")), Deno.readFileSync(ODD));
+  }));
+
+Deno.test("llmts convert keeps the tokenizer's files of the folder it converts from (H-10)", () =>
+  inFolder(async (folder) => {
+    await writeSmallModel(folder); // GPT-2's vocabulary, whose files are not to replace these
+    await convert(folder, "small.bin", "hf");
+    for (const name of ["vocab.json", "merges.txt", "tokenizer_config.json"]) {
+      Deno.removeSync(join(folder, "hf", name));
+    }
+    const own = {
+      "tokenizer.json": '{"model": {}}',
+      "special_tokens_map.json": "{}",
+      "added_tokens.json": "{ }",
+    };
+    for (const [name, text] of Object.entries(own)) Deno.writeTextFileSync(join(folder, "hf", name), text);
+    for (const to of ["again", "hf"]) {
+      await convert(folder, "hf", to, "--force");
+      assertEquals(names(join(folder, to)), [
+        ...["added_tokens.json", "config.json", "generation_config.json", "model.safetensors"],
+        ...["special_tokens_map.json", "tokenizer.json"],
+      ]);
+      for (const [name, text] of Object.entries(own)) {
+        assertEquals(Deno.readTextFileSync(join(folder, to, name)), text);
+      }
+    }
   }));
 
 Deno.test("llmts convert clears away what a killed one left of the same file, and nothing else", () =>

@@ -4,10 +4,11 @@ import { createStop } from "../../commands/stop.ts";
 import { openDevice } from "../../ffi/device.ts";
 import { float32 } from "../../ffi/tensor.ts";
 import { END_OF_TEXT } from "../../src/config.ts";
-import { writeCheckpoint } from "../../src/io/checkpoint.ts";
+import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
+import { writeHuggingFaceFolder } from "../../src/io/hugging_face.ts";
 import { createModel } from "../../src/model.ts";
 import { inFolder } from "../folder.ts";
-import { llmts, start } from "./run.ts";
+import { llmts, type Result, start } from "./run.ts";
 import { SMALL, writeSmallModel } from "./small_model.ts";
 
 const SAMPLE = ["sample", "--threads", "1"];
@@ -236,6 +237,34 @@ Deno.test("llmts sample refuses what can't work", async () => {
       assertEquals([result.code, result.stdout], [code, ""], result.stderr);
       assertStringIncludes(result.stderr, message);
     }
+  });
+});
+
+Deno.test("llmts sample takes a Hugging Face folder whose tokenizer is GPT-2's, and no other (H-05)", async () => {
+  await inSmallFolder(async (folder) => {
+    const run = (): Promise<Result> =>
+      llmts(folder, ["sample", "--model", "hf", "--tokens", "1", "--seed", "1"]);
+    const model = readCheckpoint(join(folder, "out", "model_00000007.bin"), openDevice());
+    await writeHuggingFaceFolder(join(folder, "hf"), model);
+    assertEquals((await run()).code, 0);
+    const vocabulary = join(folder, "hf", "vocab.json");
+    const text = Deno.readTextFileSync(vocabulary);
+    Deno.writeTextFileSync(vocabulary, text.replace('"the": 1169', '"qqq": 1169')); // as many tokens, but others
+    const { code, stdout, stderr } = await run();
+    assertEquals([code, stdout], [1, ""]);
+    assertStringIncludes(
+      stderr,
+      'vocab.json": gives token "the" no id, expected 1169: text is in GPT-2\'s vocabulary',
+    );
+    Deno.writeTextFileSync(vocabulary, text);
+    const all = join(folder, "hf", "tokenizer.json");
+    const write = (vocab: unknown): void => Deno.writeTextFileSync(all, JSON.stringify({ model: { vocab } }));
+    write(JSON.parse(text));
+    assertEquals((await run()).code, 0);
+    write({ ...JSON.parse(text), "!": 7 });
+    assertStringIncludes((await run()).stderr, 'tokenizer.json": gives token "!" id 7, expected 0');
+    Deno.writeTextFileSync(all, "<html>");
+    assertStringIncludes((await run()).stderr, "tokenizer.json\": can't be read as JSON");
   });
 });
 

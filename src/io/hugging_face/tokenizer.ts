@@ -1,12 +1,70 @@
 /**
- * GPT-2's tokenizer as Hugging Face's files: vocab.json, merges.txt and tokenizer_config.json.
+ * Tokenizers as Hugging Face's files: writing GPT-2's as vocab.json, merges.txt and tokenizer_config.json, keeping another
+ * model's own, and telling whether those are GPT-2's.
  *
  * @module
  */
+import { join } from "@std/path";
 import type { GPT2Config } from "../../config.ts";
+import { FileError } from "../../errors.ts";
 import { type Ranks, splitToken } from "../bpe.ts";
+import { exists } from "../files.ts";
+import { readText } from "../text.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 import { toJson } from "./config.ts";
+
+/** What transformers keeps a tokenizer in, and where in it the ids of tokens are. */
+const FILES: readonly { name: string; ids?: (json: unknown) => unknown }[] = [
+  { name: "tokenizer.json", ids: (json) => (json as { model?: { vocab?: unknown } } | null)?.model?.vocab },
+  { name: "vocab.json", ids: (json) => json },
+  { name: "merges.txt" },
+  { name: "tokenizer_config.json" },
+  { name: "special_tokens_map.json" },
+  { name: "added_tokens.json" },
+];
+
+/** The tokenizer's files that a folder has, by name. @throws {FileError} one can't be read */
+export function ownTokenizerFiles(folder: string): ReadonlyMap<string, string> {
+  const names = FILES.map(({ name }) => name).filter((name) => exists(join(folder, name)));
+  return new Map(names.map((name) => [name, readText(join(folder, name))]));
+}
+
+/**
+ * Checks that the tokenizer in a model's folder, where there is one, has GPT-2's tokens: models in other languages have as
+ * many, but others.
+ *
+ * @throws {FileError} it has others, or is damaged
+ */
+export function checkTokens(folder: string, tokenizer: Tokenizer): void {
+  for (const { name, ids } of FILES) {
+    const path = join(folder, name);
+    if (ids === undefined || !exists(path)) continue;
+    const found = tokenIds(path, ids);
+    for (let id = 0; id < tokenizer.V; id++) {
+      if (id === tokenizer.eot) continue;
+      const token = printable(byteString(tokenizer.decode([id])));
+      const other = found.get(token);
+      if (other === id) continue;
+      const given = other === undefined ? "no id" : `id ${other}`;
+      throw new FileError(
+        path,
+        `gives token ${JSON.stringify(token)} ${given}, expected ${id}: text is in GPT-2's vocabulary`,
+        { hint: "generate() of mod.ts gives the ids of tokens of any vocabulary" },
+      );
+    }
+  }
+}
+
+function tokenIds(path: string, ids: (json: unknown) => unknown): ReadonlyMap<string, unknown> {
+  let found: unknown;
+  try {
+    found = ids(JSON.parse(readText(path)));
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new FileError(path, `can't be read as JSON: ${cause.message}`, { cause });
+  }
+  return new Map(typeof found === "object" && found !== null ? Object.entries(found) : []);
+}
 
 /** The tokenizer's files by name. */
 export function tokenizerFiles(tokenizer: Tokenizer, { maxT }: GPT2Config): ReadonlyMap<string, string> {

@@ -23,17 +23,19 @@ import { CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE } from "./weights.ts";
 const PREFIX = "transformer.";
 
 /**
- * Writes a folder: config.json, generation_config.json, model.safetensors and, for GPT-2's vocabulary, the tokenizer's
- * files. The folder is made if need be; other files in it stay. config.json is written last, and an old one removed
+ * Writes a folder: config.json, generation_config.json, model.safetensors and the tokenizer's files: for GPT-2's vocabulary
+ * GPT-2's, unless others are given. The folder is made if need be; other files in it stay. config.json is written last, and an old one removed
  * first: without it the folder is no model, so a run that is cut off leaves none that is half old.
  *
  * @param stored bf16 rounds to the nearest
+ * @param tokenizer the texts of its files by name; empty: none are given
  * @throws {FileError} a file can't be written
  */
 export async function writeHuggingFaceFolder(
   folder: string,
   model: Model,
   stored: StoredPrecision = "fp32",
+  tokenizer: ReadonlyMap<string, string> = new Map(),
 ): Promise<void> {
   const { config } = model;
   await makeFolder(folder);
@@ -41,10 +43,9 @@ export async function writeHuggingFaceFolder(
   removeFile(join(folder, INDEX_FILE)); // of an older model in several files
   await writeWeights(join(folder, WEIGHTS_FILE), model, stored, {});
   await writeTextAtomically(join(folder, "generation_config.json"), generationConfigJson(config));
-  if (config.V === GPT2_VOCABULARY) {
-    for (const [name, text] of tokenizerFiles(await gpt2Tokenizer(), config)) {
-      await writeTextAtomically(join(folder, name), text);
-    }
+  const gpt2 = tokenizer.size === 0 && config.V === GPT2_VOCABULARY;
+  for (const [name, text] of gpt2 ? tokenizerFiles(await gpt2Tokenizer(), config) : tokenizer) {
+    await writeTextAtomically(join(folder, name), text);
   }
   await writeTextAtomically(join(folder, CONFIG_FILE), configJson(config, stored));
 }
