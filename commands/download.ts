@@ -40,8 +40,8 @@ export const command = defineCommand({
     },
   },
   details: [
-    "Downloads config.json and model.safetensors (or its parts) and checks size and hash of each. A download that was " +
-    "cut off goes on when the same command runs again; files that are there and right are kept.",
+    "Downloads config.json, the tokenizer's files and model.safetensors (or its parts), and checks size and hash of each. " +
+    "A download that was cut off goes on when the same command runs again; files that are there and right are kept.",
   ],
   examples: [
     "llmts download gpt2 && llmts sample --model models/gpt2",

@@ -8,7 +8,14 @@ import { RELEASED } from "./config.ts";
 import { FileError, LlmtsError, UsageError } from "./errors.ts";
 import { downloadFile, type DownloadOptions, inspectRemote, type RemoteFile } from "./io/download.ts";
 import { makeFolder } from "./io/files.ts";
-import { CONFIG_FILE, INDEX_FILE, parseConfig, readIndex, WEIGHTS_FILE } from "./io/hugging_face.ts";
+import {
+  CONFIG_FILE,
+  INDEX_FILE,
+  parseConfig,
+  readIndex,
+  TOKENIZER_FILES,
+  WEIGHTS_FILE,
+} from "./io/hugging_face.ts";
 import { readText } from "./io/text.ts";
 
 /** The hub. */
@@ -50,8 +57,9 @@ export function repositoryOf(name: string): string {
 }
 
 /**
- * Downloads config.json and the safetensors of a model, in one file or several. What is there already is kept, what was
- * cut off goes on. The config comes first: a model that llmts can't compute is refused before its weights.
+ * Downloads config.json and the safetensors of a model, in one file or several, and what there is of its tokenizer. What is
+ * there already is kept, what was cut off goes on. The config comes first: a model that llmts can't compute is refused
+ * before its weights.
  *
  * @throws {LlmtsError} a file can't be had
  * @throws {FileError} a file came damaged or can't be written, or the model is one that llmts can't compute
@@ -79,6 +87,10 @@ export async function downloadModel(
   if (remoteConfig !== undefined) await makeFolder(folder);
   const config = await download(CONFIG_FILE, remoteConfig);
   parseConfig(readText(config), config);
+  for (const name of TOKENIZER_FILES) {
+    const remote = await inspect(name);
+    if (remote !== undefined) await download(name, remote);
+  }
 
   const single = await inspect(WEIGHTS_FILE);
   if (single !== undefined) {

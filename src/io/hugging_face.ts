@@ -5,7 +5,7 @@
  */
 export { parseConfig } from "./hugging_face/config.ts";
 export { readHuggingFace, readHuggingFaceHeader } from "./hugging_face/read.ts";
-export { checkTokens, ownTokenizerFiles } from "./hugging_face/tokenizer.ts";
+export { checkTokens, ownTokenizerFiles, TOKENIZER_FILES } from "./hugging_face/tokenizer.ts";
 export {
   CONFIG_FILE,
   INDEX_FILE,

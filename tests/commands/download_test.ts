@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "@std/path";
 import { FileError, LlmtsError } from "../../src/errors.ts";
 import { downloadModel, repositoryOf } from "../../src/hub.ts";
-import { readHuggingFaceHeader } from "../../src/io/hugging_face.ts";
+import { readHuggingFaceHeader, TOKENIZER_FILES } from "../../src/io/hugging_face.ts";
 import { inFolder } from "../folder.ts";
 import { cutShort, serveHub } from "../hub_server.ts";
 import { handConfig, handModel, writeFolder, writeShards } from "../io/hugging_face_files.ts";
@@ -63,8 +63,10 @@ Deno.test("repositoryOf() knows the released sizes and takes OWNER/NAME", () => 
   }
 });
 
-Deno.test("downloadModel() fetches config.json and model.safetensors, and nothing again", async () => {
-  await serveHub(await model(), ({ url, asked }) =>
+Deno.test("downloadModel() fetches config, tokenizer and weights, and nothing again", async () => {
+  const merges: Files = new Map([[`${REPOSITORY}/resolve/main/merges.txt`, new TextEncoder().encode("a b")]]);
+  const all = ["config.json", "merges.txt", "model.safetensors"];
+  await serveHub(new Map([...await model(), ...merges]), ({ url, asked }) =>
     inFolder(async (folder) => {
       const files: [string, boolean][] = [];
       const options = {
@@ -77,14 +79,16 @@ Deno.test("downloadModel() fetches config.json and model.safetensors, and nothin
       };
       await downloadModel(options);
       assertEquals(readHuggingFaceHeader(options.folder), { config: CONFIG, stored: "fp32" });
-      assertEquals(names(options.folder), ["config.json", "model.safetensors"]);
+      assertEquals(names(options.folder), all);
       const before = asked.length;
       await downloadModel(options);
-      assertEquals(asked.slice(before), [
-        `HEAD /${REPOSITORY}/resolve/main/config.json`,
-        `HEAD /${REPOSITORY}/resolve/main/model.safetensors`,
-      ]);
-      const paths = ["config.json", "model.safetensors"].map((name) => join(options.folder, name));
+      assertEquals(
+        asked.slice(before),
+        ["config.json", ...TOKENIZER_FILES, "model.safetensors"].map((name) =>
+          `HEAD /${REPOSITORY}/resolve/main/${name}`
+        ),
+      );
+      const paths = all.map((name) => join(options.folder, name));
       assertEquals(files, [true, false].flatMap((downloaded) => paths.map((path) => [path, downloaded])));
     }));
 });

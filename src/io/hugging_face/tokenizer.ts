@@ -23,9 +23,12 @@ const FILES: readonly { name: string; ids?: (json: unknown) => unknown }[] = [
   { name: "added_tokens.json" },
 ];
 
+/** Names of the files that a tokenizer may be in. */
+export const TOKENIZER_FILES: readonly string[] = FILES.map(({ name }) => name);
+
 /** The tokenizer's files that a folder has, by name. @throws {FileError} one can't be read */
 export function ownTokenizerFiles(folder: string): ReadonlyMap<string, string> {
-  const names = FILES.map(({ name }) => name).filter((name) => exists(join(folder, name)));
+  const names = TOKENIZER_FILES.filter((name) => exists(join(folder, name)));
   return new Map(names.map((name) => [name, readText(join(folder, name))]));
 }
 
