@@ -61,9 +61,7 @@ async function chooseNames({ data, valData }: DataFlags): Promise<Omit<TrainingD
   const { files: val, note } = valData === undefined
     ? valBeside(data)
     : { files: fileNames(valData), note: undefined };
-  const [trainFiles, valFiles] = [train.map(tokenFile), val.map(tokenFile)];
-  const missing = [...trainFiles, ...valFiles].find((path) => !exists(path)); // is reported when it is opened
-  const common = missing === undefined ? commonFile(trainFiles, valFiles) : undefined;
+  const common = commonFile(train.map(tokenFile), val.map(tokenFile));
   const notes = [note, common && `validation uses training data: ${common}`].filter((text) =>
     text !== undefined
   );

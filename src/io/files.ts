@@ -35,18 +35,28 @@ export interface HeaderFormat {
 /**
  * Opens a file for reading. That names the file too, where the system can't go on with it (a disk that fails).
  *
- * @throws {FileError} it does not exist, may not be read, or is a folder; `hint` says how to come by it
+ * @param hint how to come by the file
+ * @param options.pipes whether a pipe or a device will do, which can be read only once and from start to end
+ * @throws {FileError} it does not exist, may not be read, or is a folder or a pipe
  */
-export function openForReading(path: string, hint?: string): Deno.FsFile {
+export function openForReading(
+  path: string,
+  hint?: string,
+  { pipes = false }: { pipes?: boolean } = {},
+): Deno.FsFile {
   let file: Deno.FsFile;
   try {
     file = Deno.openSync(path);
   } catch (error) {
     throw systemError(path, "cannot be opened", error, hint);
   }
-  if (file.statSync().isDirectory) {
+  const { isDirectory, isFile } = file.statSync();
+  if (isDirectory || !(isFile || pipes)) {
     file.close();
-    throw new FileError(path, "is a folder, expected a file");
+    if (isDirectory) throw new FileError(path, "is a folder, expected a file");
+    throw new FileError(path, "is a pipe or a device, expected a file, which is read in any order", {
+      hint: "write what comes out of it to a file first",
+    });
   }
   const readSync = file.readSync.bind(file);
   file.readSync = (buffer): number | null => {

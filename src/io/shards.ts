@@ -82,6 +82,15 @@ export function openShards(paths: readonly string[], V: number): Shards {
 
 /** A file that two sets of files have in common, by whichever names and links, or undefined. */
 export function commonFile(first: readonly string[], second: readonly string[]): string | undefined {
-  const real = new Set(first.map((path) => Deno.realPathSync(path)));
-  return second.find((path) => real.has(Deno.realPathSync(path)));
+  const real = new Set(first.map(realPath));
+  return second.find((path) => real.has(realPath(path)));
+}
+
+/** A file's path without links; as it is where there is no file, which is reported when it is opened. */
+function realPath(path: string): string {
+  try {
+    return Deno.realPathSync(path);
+  } catch {
+    return path;
+  }
 }

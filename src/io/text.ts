@@ -12,13 +12,13 @@ import { openForReading, readFully } from "./files.ts";
 const PIECE = 1 << 20;
 
 /**
- * The text of a file, about 1 MiB at a time.
+ * The text of a file or a pipe, about 1 MiB at a time.
  *
  * @param hint how to come by the file, for the error if it cannot be opened
  * @throws {FileError} it is missing, or not UTF-8 (the message has the offset of the first wrong byte)
  */
 export function* readTextPieces(path: string, hint?: string): Generator<string> {
-  using file = openForReading(path, hint);
+  using file = openForReading(path, hint, { pipes: true });
   const buffer = new Uint8Array(PIECE);
   let pending = 0; // bytes of an unfinished character at the start of the buffer
   let offset = 0; // of the buffer's start in the file

@@ -52,6 +52,19 @@ Deno.test("llmts data writes the token files of text files", async () => {
   });
 });
 
+Deno.test({
+  name: "llmts data takes text from a pipe",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inFolder(async (folder) => {
+      const input = "Call me Ishmael. ".repeat(50);
+      const { code, stderr } = await llmts(folder, ["data", "/dev/stdin", "--name", "book"], { input });
+      assertEquals([code, stderr], [0, ""]);
+      const [train, val] = ["train", "val"].map((part) => lengthOf(join(folder, "data", `book_${part}.bin`)));
+      assertEquals(train! + val!, 1 + tokenizer.encode(input).length);
+    }),
+});
+
 Deno.test("llmts data tinyshakespeare takes the text from --input", async () => {
   await inFolder(async (folder) => {
     const text = "First Citizen:\nSpeak, speak.\n\n".repeat(6000);

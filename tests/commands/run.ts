@@ -49,13 +49,12 @@ export function start(
 export async function llmts(
   folder: string,
   args: readonly string[],
-  { input, ...options }: RunOptions & { input?: string } = {},
+  { input, ...options }: RunOptions & { input?: string | Uint8Array<ArrayBuffer> } = {},
 ): Promise<Result> {
   const child = start(folder, args, { stdin: input === undefined ? "null" : "piped", ...options });
   if (input !== undefined) {
-    const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(input));
-    await writer.close();
+    // What ends without having read it all is no failure here.
+    await new Blob([input]).stream().pipeTo(child.stdin).catch(() => {});
   }
   const { code, stdout, stderr } = await child.output();
   const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

@@ -169,6 +169,24 @@ Deno.test("llmts train refuses what can't work, in one line (A-01, A-08, A-22, A
   });
 });
 
+Deno.test({
+  name: "llmts train says of a pipe that it is one, and blames neither its size nor its magic (A-06, A-25)",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inSmallFolder(async (folder) => {
+      for (const [flag, file] of [["--data", "fox_train.bin"], ["--model", "small.bin"]] as const) {
+        const args = SMALL_RUN.with(SMALL_RUN.indexOf(flag) + 1, "/dev/stdin");
+        const input = Deno.readFileSync(join(folder, file));
+        const { code, stderr } = await llmts(folder, args, { input });
+        assertEquals(code, 1);
+        assertEquals(stderr.split("\nhint: "), [
+          'llmts: "/dev/stdin": is a pipe or a device, expected a file, which is read in any order',
+          "write what comes out of it to a file first\n",
+        ]);
+      }
+    }),
+});
+
 Deno.test("llmts train stops where the loss is no longer finite and keeps older checkpoints (A-40)", async () => {
   await inSmallFolder(async (folder) => {
     const steep = SMALL_RUN.map((arg) => arg === "0.01" ? "1e30" : arg);

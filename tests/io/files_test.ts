@@ -115,6 +115,17 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "openForReading() takes a pipe or a device only where that will do (A-06)",
+  ignore: Deno.build.os === "windows",
+  fn: () => {
+    const message = '"/dev/null": is a pipe or a device, expected a file, which is read in any order';
+    assertThrows(() => openForReading("/dev/null"), FileError, message);
+    using file = openForReading("/dev/null", undefined, { pipes: true });
+    assertEquals(readFully(file, new Uint8Array(1)), 0);
+  },
+});
+
 Deno.test("removeFile() takes a file that isn't there as removed, and names one that can't be", async () => {
   await inFolder((folder) => {
     const path = join(folder, "file");

@@ -130,5 +130,6 @@ Deno.test("commonFile() finds a file in both sets, by whatever name (A-21)", asy
     assertEquals(commonFile([a, b], [c, b]), b);
     assertEquals(commonFile([a, b], [c, link]), link);
     assertEquals(commonFile([a], [join(folder, ".", "a.bin")]), a);
+    assertEquals(commonFile([a, join(folder, "absent.bin")], [b, c]), undefined);
   });
 });
