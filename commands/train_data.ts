@@ -83,10 +83,14 @@ function fileNames(names: string | readonly string[]): string[] {
   return (typeof names === "string" ? findShards(listed(names)) : names).map(lastingName);
 }
 
-/** The names in a flag's value; a file's name may have commas too. @throws {UsageError} one is empty */
+/**
+ * The names in a flag's value. Commas inside of a pattern's {a,b} are the pattern's, and a file's name may have some too.
+ *
+ * @throws {UsageError} a name is empty
+ */
 function listed(value: string): string[] {
   if (exists(value)) return [value];
-  const names = value.split(",");
+  const names = value.split(/,(?!(?:[^{}]|\{[^{}]*\})*\})/);
   if (names.every((name) => name.trim() !== "")) return names;
   throw new UsageError(`The list of files "${value}" has an empty name`, {
     hint: "commas stand between names only",

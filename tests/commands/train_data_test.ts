@@ -61,6 +61,12 @@ Deno.test("chooseData() takes patterns and lists of files, and a name with a com
       at("c [1].bin"),
       at("x_train_1.bin"),
     ]);
+    const both = [at("x_train_0.bin"), at("x_train_1.bin")];
+    assertEquals(await train(at("x_train_{0,1}.bin")), both);
+    assertEquals(await train(`${at("a,b.bin").replace(",", "?")},${at("x_{no,train_{0,1},none}.bin")}`), [
+      at("a,b.bin"),
+      ...both,
+    ]);
     await assertRejects(() => train(at("y_*.bin")), FileError, "no file matches this pattern");
   });
 });
