@@ -5,6 +5,7 @@
  * @module
  */
 import { globSync } from "node:fs";
+import { join } from "@std/path";
 import { FileError } from "../errors.ts";
 import { exists, isFolder } from "./files.ts";
 import { TokenReader } from "./tokens.ts";
@@ -22,13 +23,18 @@ export interface Shards extends Disposable {
  * The files that names stand for, sorted bytewise, each once. A name that exists is taken as it is, `[` and `*` included;
  * any other that has one of `* ? [ {` is a pattern.
  *
- * @throws {FileError} a name stands for no file
+ * @throws {FileError} a name stands for no file, or for a folder
  */
 export function findShards(names: readonly string[]): string[] {
   return [...new Set(names.flatMap(matches))].sort(bytewise);
 }
 
 function matches(name: string): string[] {
+  if (isFolder(name)) {
+    throw new FileError(name, "is a folder, expected files", {
+      hint: `give a pattern in quotes, such as '${join(name, "*_train*.bin")}'`,
+    });
+  }
   if (exists(name) || !/[*?[{]/.test(name)) return [name]; // one that is missing is reported when it is opened
   const found = globSync(name).filter((path) => !isFolder(path));
   if (found.length === 0) {

@@ -49,6 +49,14 @@ Deno.test("findShards() tells a pattern without a match from a missing file (A-2
   });
 });
 
+Deno.test("findShards() refuses a folder with a pattern that might be meant (A-22)", async () => {
+  await inFolder((folder) => {
+    const { message, hint } = assertThrows(() => findShards([folder]), FileError);
+    assertEquals(message, `"${folder}": is a folder, expected files`);
+    assertEquals(hint, `give a pattern in quotes, such as '${join(folder, "*_train*.bin")}'`);
+  });
+});
+
 Deno.test("openShards() checks every file before the first token is read", async () => {
   await inFolder(async (folder) => {
     const paths = await writeShards(folder, ["0.bin", "1.bin", "2.bin"]);
