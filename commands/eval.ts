@@ -6,7 +6,7 @@
 import { activationBytes } from "../src/activations.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { createEvaluator } from "../src/evaluate.ts";
-import { validationBatches } from "../src/io/loader.ts";
+import { openValidation, validationBatches } from "../src/io/loader.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
 import { checkMemory, weightBytes } from "../src/memory.ts";
 import { quantize } from "../src/quantize.ts";
@@ -89,12 +89,15 @@ export const command = defineCommand({
     const data = flags.data === undefined
       ? await chooseData({ data: undefined, valData: undefined })
       : { val: dataFiles(flags.data), note: undefined };
+    using files = openValidation(data.val, config.V);
     if (data.note !== undefined) notice(data.note);
 
     const loaded = loadModel(source, device, { precision, keepMaster: false });
     const evaluate = createEvaluator(flags.precision === "int8" ? quantize(loaded) : loaded, { B, T });
     const start = performance.now();
-    const { loss, tokens } = evaluate(validationBatches(data.val, config.V, { B, T, limit: flags.tokens }));
+    const { loss, tokens } = evaluate(
+      validationBatches(files.paths, config.V, { B, T, limit: flags.tokens }),
+    );
     if (!Number.isFinite(loss)) {
       throw new LlmtsError(`The loss of "${source}" is ${loss} (${tokens} tokens, ${flags.precision})`, {
         hint: "some of its weights are not finite or too large: take an earlier checkpoint",

@@ -14,7 +14,7 @@ import {
 import { isPreset } from "../src/config.ts";
 import { measurePeak, trainingFlops } from "../src/flops.ts";
 import { isFolder, makeFolder } from "../src/io/files.ts";
-import { DataLoader, validationBatches } from "../src/io/loader.ts";
+import { DataLoader, openValidation, validationBatches } from "../src/io/loader.ts";
 import { openShards } from "../src/io/shards.ts";
 import { readState, readStateHeader } from "../src/io/state.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
@@ -93,8 +93,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   if (!flags.dryRun) checkMemory(memory, device.freeMemory());
   const data = await chooseData(settings);
   using shards = openShards(data.train, config.V);
-  // Checks the files before there is anything to lose.
-  using val = openShards(valEvery === 0 ? [] : data.val, config.V);
+  using val = openValidation(valEvery === 0 ? [] : data.val, config.V);
   if (settings.keepBest && data.val.length === 0) throw keepBestError("there is no --val-data");
   const loader = new DataLoader(shards, B, T, { shuffle: settings.shuffle, seed: settings.seed });
   const steps = stepCount(settings, loader.batches, accumulation);

@@ -8,7 +8,7 @@
  */
 import { FileError, LlmtsError } from "../errors.ts";
 import { Random, type RandomState } from "../random.ts";
-import type { Shards } from "./shards.ts";
+import { openShards, type Shards } from "./shards.ts";
 import { TokenReader } from "./tokens.ts";
 
 /** What a model is trained or scored on. The arrays are filled anew for the next batch. */
@@ -90,7 +90,11 @@ export class DataLoader {
       throw new FileError(
         path,
         `has ${length} tokens, a batch of ${shape} needs ${this.#stride + 1} (${formula})`,
-        { hint: "lower --batch-size or --seq-len, or give more data" },
+        {
+          hint: `lower --batch-size or --seq-len, or ${
+            this.#shards.lengths.length === 1 ? "give more data" : "leave the file out"
+          }`,
+        },
       );
     });
     this.#tokens = new Int32Array(B * T + 1);
@@ -222,6 +226,22 @@ function isPermutation(order: Int32Array, n: number): boolean {
 }
 
 /**
+ * Opens files to validate on, to check them before there is anything to lose.
+ *
+ * @throws {FileError} one can't be read, or has fewer than 2 tokens
+ */
+export function openValidation(paths: readonly string[], V: number): Shards {
+  const shards = openShards(paths, V);
+  shards.lengths.forEach((length, shard) => checkScorable(paths[shard]!, length));
+  return shards;
+}
+
+/** @throws {FileError} there is no token to predict */
+function checkScorable(path: string, length: number): void {
+  if (length < 2) throw new FileError(path, `has ${length} tokens, validation needs at least 2`);
+}
+
+/**
  * Batches that score each token of some files once, but for the first of each, in windows of T, up to `limit` tokens in all.
  * The last batch of a file is filled up with positions that do not count, so which tokens are scored, and each one's context,
  * depend on T but not on B: the mean loss of all is the same for every B.
@@ -238,10 +258,8 @@ export function* validationBatches(
   for (const path of paths) {
     if (left <= 0) return;
     using reader = new TokenReader(path, V);
+    checkScorable(path, reader.length);
     const scored = Math.min(reader.length - 1, left);
-    if (scored < 1) {
-      throw new FileError(path, `has ${reader.length} tokens, validation needs at least 2`);
-    }
     left -= scored;
     const tokens = new Int32Array(B * T + 1);
     const inputs = new Int32Array(B * T);

@@ -3,8 +3,9 @@ import { join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { float32 } from "../../ffi/tensor.ts";
 import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
+import { writeTokenFile } from "../../src/io/tokens.ts";
 import { llmts } from "./run.ts";
-import { inSmallFolder } from "./small_model.ts";
+import { inSmallFolder, SMALL } from "./small_model.ts";
 
 const EVAL = ["eval", "--model", "small.bin", "--data", "fox_val.bin", "--threads", "1", "--seq-len", "16"];
 
@@ -68,6 +69,7 @@ Deno.test("llmts eval refuses a loss that is no number, in each precision", asyn
 
 Deno.test("llmts eval refuses what it can't evaluate with one line", async () => {
   await inSmallFolder(async (folder) => {
+    await writeTokenFile(join(folder, "one.bin"), SMALL.V, (write) => write([1]));
     for (
       const [args, code, message] of [
         [["--model", "d4"], 2, /is a preset/],
@@ -75,6 +77,7 @@ Deno.test("llmts eval refuses what it can't evaluate with one line", async () =>
         [["--model", "small.bin", "--seq-len", "33"], 2, /has 32 positions/],
         [["--model", "small.bin", "--data", ""], 2, /--data is "", expected a path/],
         [["--model", "small.bin", "--data", "small.bin"], 1, /small\.bin/],
+        [["--model", "small.bin", "--data", "one.bin"], 1, /has 1 tokens, validation needs at least 2/],
       ] as const
     ) {
       const result = await llmts(folder, ["eval", ...args]);

@@ -128,12 +128,14 @@ Deno.test("llmts train refuses what can't work, in one line (A-01, A-08, A-22, A
       65536,
       (write) => write([...Array(20).fill(1), 50257, ...Array(20).fill(1)]),
     );
+    await writeTokenFile(join(folder, "one.bin"), 50257, (write) => write([1]));
     Deno.writeTextFileSync(join(folder, "page.bin"), "<!DOCTYPE html><html></html>");
     // deno-fmt-ignore
     const cases: [args: string[], code: number, message: string, hint: string][] = [
       [["--seq-len", "33"], 2, "--seq-len is 33, but small.bin has 32 positions", "--seq-len 32"],
       [["--data", "tiny.bin"], 1, '"tiny.bin": has 32 tokens, a batch of 2 × 16 needs 33', "--batch-size"],
       [["--data", "large_id.bin"], 1, "50257", ""],
+      [["--val-data", "one.bin", "--dry-run"], 1, '"one.bin": has 1 tokens, validation needs at least 2', ""],
       [["--data", "absent.bin"], 1, '"absent.bin": cannot be opened', "llmts data"],
       [["--data", "small.bin"], 1, '"small.bin": is a model checkpoint (magic 20240326), expected a token file', ""],
       [["--model", "page.bin"], 1, '"page.bin": is a web page', ""],

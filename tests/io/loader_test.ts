@@ -1,7 +1,7 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { FileError } from "../../src/errors.ts";
-import { DataLoader, validationBatches } from "../../src/io/loader.ts";
+import { DataLoader, openValidation, validationBatches } from "../../src/io/loader.ts";
 import { TokenReader, writeTokenFile } from "../../src/io/tokens.ts";
 import { inFolder } from "../folder.ts";
 
@@ -128,11 +128,17 @@ Deno.test("validationBatches() scores each token after the first once, whatever 
   }
 });
 
-Deno.test("validationBatches() refuses a file without a token to predict", async () => {
+Deno.test("a file without a token to predict is refused: by openValidation() before it is needed (A-01)", async () => {
   for (const tokens of [0, 1]) {
-    await withTokens(tokens, ({ path }) => {
+    await withTokens(tokens, async ({ path }) => {
+      const words = `"${path}": has ${tokens} tokens, validation needs at least 2`;
       const batches = validationBatches([path], V, { B: 1, T: 8, limit: 0 });
-      assertThrows(() => batches.next(), FileError, "validation needs at least 2");
+      assertThrows(() => batches.next(), FileError, words);
+      await withTokens(2, (whole) => {
+        assertThrows(() => openValidation([whole.path, path], V), FileError, words);
+        using shards = openValidation([whole.path], V);
+        assertEquals(shards.lengths, [2]);
+      });
     });
   }
 });

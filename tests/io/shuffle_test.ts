@@ -130,6 +130,7 @@ Deno.test("DataLoader names the shard that is too small for all processes", asyn
       error.message,
       `"${shards.paths[1]}": has 24 tokens, a batch of 2 × 3 in 4 processes needs 25 (B·T·processes + 1)`,
     );
+    assertEquals(error.hint, "lower --batch-size or --seq-len, or leave the file out");
   });
 });
 
