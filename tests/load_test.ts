@@ -73,7 +73,7 @@ Deno.test("findModel() names what it can't take", () =>
     assertEquals(both.hint, "name the file: model.safetensors or a model_*.bin");
   }));
 
-Deno.test("modelHeader() says what a file is that holds no model", () =>
+Deno.test("modelHeader() says what a file is that holds no model (A-25)", () =>
   inFolder((folder) => {
     const path = join(folder, "model");
     const expected =
@@ -83,6 +83,8 @@ Deno.test("modelHeader() says what a file is that holds no model", () =>
       ["", "is empty"],
       ["<!DOCTYPE html><html>", "is a web page"],
       ["version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"],
+      ["\n<!-- moved -->\n<html>", "is a web page"],
+      ["<Error><Code>NoSuchKey</Code></Error>", "is a web page"],
       ["PK\x03\x04\x00\x00\x08\x08", "is a zip archive, as PyTorch's .pt and .bin files are"],
       [Uint8Array.of(0x80, 2, 0x8a, 10), "is a pickle, as PyTorch's older .pt and .bin files are"],
       [Uint8Array.of(0x89, 0x48, 0x44, 0x46, 13, 10, 26, 10), "is an HDF5 file, as TensorFlow's models are"],
@@ -91,7 +93,9 @@ Deno.test("modelHeader() says what a file is that holds no model", () =>
         new Uint8Array(Int32Array.of(0x67676d6c, 1).buffer),
         "is a ggml file, as llama.cpp's older models are",
       ],
+      [Uint8Array.of(0x1f, 0x8b, 8, 0), "is packed by gzip"],
       [tokens, "is a token file (magic 20240520)"],
+      ["Entry not found", 'is text that begins "Entry not found"'],
       ['{"weight_map": {}}', "is text that begins"],
     ];
     for (const [content, found] of contents) {
@@ -99,6 +103,9 @@ Deno.test("modelHeader() says what a file is that holds no model", () =>
       assertThrows(() => modelHeader(path), FileError, `"${path}": ${found}`);
       assertThrows(() => modelHeader(path), FileError, expected);
     }
+    Deno.writeTextFileSync(path, "404: Not Found");
+    const { hint } = assertThrows(() => modelHeader(path), FileError);
+    assertEquals(hint, "if it was downloaded, the server has answered this in place of the file");
     Deno.writeFileSync(path, Deno.readFileSync(ODD).subarray(0, 600)); // the magic decides, its reader says the rest
     assertThrows(() => modelHeader(path), FileError, "ends after 600 bytes of its header");
   }));

@@ -30,6 +30,8 @@ export interface HeaderFormat {
   readonly magic: number;
   /** The versions (header field 1) that the caller can read. */
   readonly versions: readonly number[];
+  /** What to do about a text in its place. */
+  readonly textHint?: string;
 }
 
 /**
@@ -102,14 +104,18 @@ export function writeFully(file: Deno.FsFile, bytes: Uint8Array): void {
  *
  * @throws {FileError} the file is of another format (a web page, a Git LFS pointer, empty … are named) or version
  */
-export function readHeader(file: Deno.FsFile, path: string, { magic, versions }: HeaderFormat): Int32Array {
+export function readHeader(
+  file: Deno.FsFile,
+  path: string,
+  { magic, versions, textHint }: HeaderFormat,
+): Int32Array {
   const header = new Int32Array(HEADER_BYTES / 4);
   const bytes = new Uint8Array(header.buffer);
   const length = readFully(file, bytes);
   const format = FORMATS.get(magic) ?? "file";
   const expected = `expected a ${format} (magic ${magic}, version ${versions.join(" or ")})`;
   if (length < 4 || header[0] !== magic) {
-    const { found, hint } = describeContent(bytes.subarray(0, length));
+    const { found, hint } = describeContent(bytes.subarray(0, length), textHint);
     throw new FileError(path, `is ${found}, ${expected}`, hint === undefined ? {} : { hint });
   }
   if (length < HEADER_BYTES) {
@@ -153,13 +159,16 @@ const FOREIGN: readonly [start: string, found: string][] = [
 ];
 
 /** Names what a file holds by its first bytes, where that is not the format that was expected. */
-export function describeContent(bytes: Uint8Array): { found: string; hint?: string } {
+export function describeContent(
+  bytes: Uint8Array,
+  textHint = "if it was downloaded, the server has answered this in place of the file",
+): { found: string; hint?: string } {
   if (bytes.length === 0) return { found: "empty", hint: CUT_SHORT };
   const text = new TextDecoder().decode(bytes.subarray(0, 128));
   if (text.startsWith("version https://git-lfs.github.com/spec/")) {
     return { found: "a Git LFS pointer", hint: "git lfs pull fetches the file it points to" };
   }
-  if (/^\s*<(!doctype|html|head|\?xml)/i.test(text)) {
+  if (/^\s*<(!|\?xml|[a-z]+[\s>])/i.test(text)) {
     return {
       found: "a web page",
       hint: "the download gave a page in place of the file: open its address in a browser",
@@ -171,10 +180,13 @@ export function describeContent(bytes: Uint8Array): { found: string; hint?: stri
   if (foreign !== undefined) {
     return { found: foreign[1], hint: "save_pretrained of a new transformers writes safetensors" };
   }
+  if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
+    return { found: "packed by gzip", hint: "gunzip unpacks it" };
+  }
   // Text is what has no control characters but white space, and no bytes that are not UTF-8.
   // deno-lint-ignore no-control-regex
   if (!/[\x00-\x08\x0e-\x1f\x7f\ufffd]/.test(text.slice(0, 32))) {
-    return { found: `text that begins ${JSON.stringify(text.slice(0, 32))}` };
+    return { found: `text that begins ${JSON.stringify(text.slice(0, 32))}`, hint: textHint };
   }
   if (bytes.length < 4) return { found: `${bytes.length} bytes long`, hint: CUT_SHORT };
   const magic = new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);

@@ -83,7 +83,8 @@ export class TokenReader implements Disposable {
   constructor(path: string, V: number) {
     const file = openForReading(path, "llmts data makes token files");
     try {
-      const count = readHeader(file, path, { magic: MAGIC, versions: [VERSION] })[2]!;
+      const textHint = "llmts data makes token files of text";
+      const count = readHeader(file, path, { magic: MAGIC, versions: [VERSION], textHint })[2]!;
       if (count < 0) throw new FileError(path, `says it has ${count} tokens`);
       checkSize(file, path, HEADER_BYTES + 2 * count);
       this.length = count;

@@ -120,6 +120,13 @@ Deno.test("TokenReader says what is wrong with a file", async (t) => {
         assertEquals(error.path, path);
       }));
   }
+  await t.step("text, with what makes a token file of it", () =>
+    inFolder((folder) => {
+      const path = join(folder, "book.txt");
+      Deno.writeTextFileSync(path, "Call me Ishmael.");
+      const { hint } = assertThrows(() => new TokenReader(path, V), FileError);
+      assertEquals(hint, "llmts data makes token files of text");
+    }));
   await t.step("a missing file", () => {
     const error = assertThrows(
       () => new TokenReader("no/such.bin", V),
