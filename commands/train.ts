@@ -173,7 +173,10 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   }
   removeLeftovers(flags.out);
 
-  const validationChanged = changed.includes("valData") || changed.includes("valTokens");
+  // Losses of other tokens, or in other windows, don't compare.
+  const validationChanged = (["valData", "valTokens", "seqLen"] as const).some((name) =>
+    changed.includes(name)
+  );
   return await runSteps({
     settings: effective,
     trainer,

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { dirname, join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { checkpointFiles, completeSteps } from "../../src/checkpoints.ts";
@@ -148,6 +148,25 @@ Deno.test("A-30: batches of another shape go on at the same token", async () => 
     ) as [Float32Array, Float32Array];
     const furthest = model.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i]!)), 0);
     assert(furthest < 1e-3, `weights differ by ${furthest}, the learning rate is 0.01`);
+  });
+});
+
+Deno.test("A-16: the best loss so far is forgotten where it was of other tokens or windows", async () => {
+  await inSmallFolder(async (folder) => {
+    await writeTokenFile(join(folder, "odd_val.bin"), SMALL.V, (write) => write([7, 900, 31, 6000, 2, 47]));
+    const validating = ["--val-every", "100", "--sample-every", "0"];
+    await runs(folder, [...SMALL_RUN, ...validating, "--steps", "100"]);
+    const out = join(folder, "out");
+    const best = (step: number) => readRunState(checkpointFiles(out, step).run).best!;
+    const before = best(100);
+    const still = ["--steps", "101", "--learning-rate", "1e-12", "--accept", "learning-rate,seq-len"]; // the weights stay
+    for (const change of [["--seq-len", "1"], ["--val-data", "odd_val.bin"]]) {
+      const { stdout } = await runs(folder, ["train", "--resume", ...still, ...change]);
+      const loss = Number(/^val loss (\S+)/m.exec(stdout)![1]);
+      assert(loss > before.loss + 1e-3, `${loss} and ${before.loss}`);
+      assertAlmostEquals(best(101).loss, loss, 1e-6, `${change}`);
+      for (const path of Object.values(checkpointFiles(out, 101))) Deno.removeSync(path);
+    }
   });
 });
 
