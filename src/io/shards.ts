@@ -5,7 +5,7 @@
  * @module
  */
 import { globSync } from "node:fs";
-import { join } from "@std/path";
+import { join, resolve } from "@std/path";
 import { FileError } from "../errors.ts";
 import { exists, isFolder } from "./files.ts";
 import { TokenReader } from "./tokens.ts";
@@ -26,7 +26,9 @@ export interface Shards extends Disposable {
  * @throws {FileError} a name stands for no file, or for a folder
  */
 export function findShards(names: readonly string[]): string[] {
-  return [...new Set(names.flatMap(matches))].sort(bytewise);
+  const found = new Map<string, string>(); // a.bin is ./a.bin too
+  for (const path of names.flatMap(matches)) found.set(resolve(path), found.get(resolve(path)) ?? path);
+  return [...found.values()].sort(bytewise);
 }
 
 function matches(name: string): string[] {

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { join } from "@std/path";
+import { join, relative } from "@std/path";
 import { FileError } from "../../src/errors.ts";
 import { HEADER_BYTES } from "../../src/io/files.ts";
 import { DataLoader } from "../../src/io/loader.ts";
@@ -35,6 +35,7 @@ Deno.test("findShards() takes a name that exists as it is, and each file once (A
     assertEquals(findShards([spaced!]), [spaced!]);
     assertEquals(findShards([starred!]), [starred!]);
     assertEquals(findShards([spaced!, join(folder, "x?1.bin"), spaced!]), [spaced!]);
+    assertEquals(findShards([spaced!, `${folder}/./x?1.bin`, relative(".", spaced!)]), [spaced!]);
     assertEquals(findShards([join(folder, "x[12].bin")]), [join(folder, "x1.bin")]);
   });
 });
