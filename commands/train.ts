@@ -27,7 +27,7 @@ import { chooseData } from "./train_data.ts";
 import { FLAGS, LEARNING_RATE, type TrainFlags } from "./train_flags.ts";
 import { planLines } from "./train_plan.ts";
 import { modelLines } from "./train_report.ts";
-import { findRun, hintingAtOlder, resumeLoader, type Settings } from "./train_resume.ts";
+import { dataHasChanged, findRun, hintingAtOlder, resumeLoader, type Settings } from "./train_resume.ts";
 import { runSteps, unread } from "./train_run.ts";
 import { checkpointSize } from "./train_save.ts";
 import {
@@ -81,7 +81,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   using claim = flags.dryRun || !isFolder(flags.out) ? undefined : claimFolder(flags.out);
   // All that can be refused is refused before memory is allocated.
   const resumed = flags.resume ? findRun(flags.out) : undefined;
-  const { settings, changed, notes } = runSettings(flags, given, resumed);
+  const { settings, accepted, changed, notes } = runSettings(flags, given, resumed);
   const { batchSize: B, seqLen: T, precision, recompute, valEvery } = settings;
   const accumulation = microBatches(settings);
   const source = resumed?.files.model ?? chooseModel(settings.model);
@@ -93,6 +93,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   if (!flags.dryRun) checkMemory(memory, device.freeMemory());
   const data = await chooseData(settings);
   using shards = openShards(data.train, config.V);
+  const startsOver = changed.includes("data") || dataHasChanged(shards, resumed?.run, accepted);
   using val = openValidation(valEvery === 0 ? [] : data.val, config.V);
   if (settings.keepBest && data.val.length === 0) throw keepBestError("there is no --val-data");
   const loader = new DataLoader(shards, B, T, { shuffle: settings.shuffle, seed: settings.seed });
@@ -161,7 +162,12 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
     if (model.master !== null) device.ops.convert(model.parameters.flat, model.master.flat);
     const epoch = run?.epoch ?? Math.floor(Math.max(0, step * accumulation - 1) / loader.batches);
     const tokens = Number(run?.flags["batch-size"] ?? B) * Number(run?.flags["seq-len"] ?? T);
-    const note = resumeLoader(loader, { ...state.loader, epoch }, { changed, tokens, now: B * T });
+    const note = resumeLoader(loader, { ...state.loader, epoch }, {
+      startsOver,
+      changed,
+      tokens,
+      now: B * T,
+    });
     if (note !== undefined) log.line(note);
     log.line(`resuming after step ${step} of ${steps}`);
   } else if (flags.overwrite) {
@@ -181,6 +187,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
     settings: effective,
     trainer,
     loader,
+    dataTokens: shards.lengths,
     accumulation,
     steps,
     learningRate,

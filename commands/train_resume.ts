@@ -10,6 +10,7 @@ import { readCheckpointHeader } from "../src/io/checkpoint.ts";
 import { exists } from "../src/io/files.ts";
 import type { DataLoader, LoaderState } from "../src/io/loader.ts";
 import { readRunState, type RunState } from "../src/io/run_state.ts";
+import type { Shards } from "../src/io/shards.ts";
 import { readStateHeader } from "../src/io/state.ts";
 import { valueOfJson } from "./flag_value.ts";
 import { flagName } from "./flags.ts";
@@ -56,7 +57,9 @@ export interface Resumed {
 /** The flags to go on with. */
 export interface ResumedSettings {
   readonly settings: Settings;
-  /** Flags that differ from the run's so far. */
+  /** Flags that may differ from the run's so far. */
+  readonly accepted: ReadonlySet<Property>;
+  /** Those that do. */
   readonly changed: readonly Property[];
   /** What to tell the user. */
   readonly notes: readonly string[];
@@ -114,7 +117,7 @@ export function resumeSettings(
   { files, run }: Resumed,
   accepted: ReadonlySet<Property>,
 ): ResumedSettings {
-  if (run === undefined) return llmcSettings(flags, given, files);
+  if (run === undefined) return { ...llmcSettings(flags, given, files), accepted };
   const settings = runSettings(files.run, run.flags);
   const merged: Record<string, unknown> = { ...flags };
   for (const property of Object.keys(FLAGS) as Property[]) {
@@ -142,13 +145,14 @@ export function resumeSettings(
   const refused = changed.filter((property) => decisive.includes(property) && !accepted.has(property));
   if (refused.length > 0) {
     throw new UsageError(`The run in "${flags.out}" had other flags: ${list(refused)}`, {
-      hint: `leave them out to go on as before, or accept the change: --accept ${
-        [...accepted, ...refused].map((property) => flagName(property).slice(2)).join(",")
+      hint: `leave them out to go on as before, or accept the change: ${
+        acceptFlag([...accepted, ...refused])
       }`,
     });
   }
   return {
     settings: next,
+    accepted,
     changed,
     notes: changed.length === 0 ? [] : [`changed since the checkpoint: ${list(changed)}`],
   };
@@ -181,7 +185,7 @@ function llmcSettings(
   flags: TrainFlags,
   given: ReadonlySet<string>,
   files: CheckpointFiles,
-): ResumedSettings {
+): Omit<ResumedSettings, "accepted"> {
   const { hasMaster, shuffles } = readStateHeader(files.state);
   const { stored } = readCheckpointHeader(files.model);
   const settings: Settings = {
@@ -224,6 +228,28 @@ export function acceptedFlags(names: string | undefined): ReadonlySet<Property> 
   );
 }
 
+function acceptFlag(properties: readonly Property[]): string {
+  return `--accept ${properties.map((property) => flagName(property).slice(2)).join(",")}`;
+}
+
+/**
+ * Whether files of a run's data have more or fewer tokens than they had, which `--accept data` allows.
+ *
+ * @throws {FileError} they have, and it isn't accepted
+ */
+export function dataHasChanged(
+  { paths, lengths }: Shards,
+  run: RunState | undefined,
+  accepted: ReadonlySet<Property>,
+): boolean {
+  const before = run?.dataTokens ?? lengths;
+  const at = lengths.findIndex((length, shard) => length !== before[shard]);
+  if (at < 0 || accepted.has("data")) return at >= 0;
+  throw new FileError(paths[at]!, `has ${lengths[at]} tokens, and had ${before[at]} in the run so far`, {
+    hint: `put back the file as it was, or let the data start over: ${acceptFlag([...accepted, "data"])}`,
+  });
+}
+
 function sameValue(property: Property, before: unknown, now: unknown): boolean {
   if (property !== "data" && property !== "valData") return before === now;
   const files = (value: unknown): string =>
@@ -246,10 +272,15 @@ function shown(value: unknown): string {
 export function resumeLoader(
   loader: DataLoader,
   state: LoaderState,
-  { changed, tokens, now }: { changed: readonly Property[]; tokens: number; now: number },
+  { startsOver, changed, tokens, now }: {
+    startsOver: boolean;
+    changed: readonly Property[];
+    tokens: number;
+    now: number;
+  },
 ): string | undefined {
   const shape = changed.includes("batchSize") || changed.includes("seqLen");
-  if (changed.includes("data") || changed.includes("shuffle") || (shape && state.shuffle !== null)) {
+  if (startsOver || changed.includes("shuffle") || (shape && state.shuffle !== null)) {
     return "the training data starts over";
   }
   const sample = shape ? Math.floor((state.sample + 1) * tokens / now) - 1 : state.sample;

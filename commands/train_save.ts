@@ -24,6 +24,8 @@ export interface TrainRun {
   readonly settings: Settings;
   readonly trainer: Trainer;
   readonly loader: DataLoader;
+  /** Tokens in each file of the training data. */
+  readonly dataTokens: readonly number[];
   /** Batches in a step. */
   readonly accumulation: number;
   /** Steps of the whole run. */
@@ -54,7 +56,10 @@ export interface RunPosition {
  *
  * @throws {LlmtsError} the weights are broken, or the disk is full: then whatever checkpoint is there stays
  */
-export async function saveRun({ settings, trainer, loader }: TrainRun, position: RunPosition): Promise<void> {
+export async function saveRun(
+  { settings, trainer, loader, dataTokens }: TrainRun,
+  position: RunPosition,
+): Promise<void> {
   const { out } = settings;
   const { step } = position;
   const { model, optimizer: { m, v } } = trainer;
@@ -78,6 +83,7 @@ export async function saveRun({ settings, trainer, loader }: TrainRun, position:
     run: {
       ...position,
       epoch: state.epoch,
+      dataTokens: [...dataTokens],
       losses: { ...losses, values: [...losses.values] },
       norms: { ...norms, values: [...norms.values] },
       flags: savedFlags(settings),

@@ -34,7 +34,7 @@ export function runSettings(
   const accepted = acceptedFlags(flags.accept);
   const run = resumed
     ? resumeSettings(flags, given, resumed, accepted)
-    : { settings: flags, changed: [], notes: freshNotes(flags) };
+    : { settings: flags, accepted, changed: [], notes: freshNotes(flags) };
   const { settings } = run;
   if (settings.overfit && settings.shuffle) {
     throw new UsageError("--overfit takes the same batches in each step, --shuffle others", {

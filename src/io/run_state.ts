@@ -31,6 +31,8 @@ const schema = z.strictObject({
   tokens: count,
   /** Epochs of the training data completed. */
   epoch: count,
+  /** Tokens in each of its files. Earlier versions didn't write it. */
+  dataTokens: z.array(count).optional(),
   /** The lowest validation loss so far, and the step it was measured at. */
   best: z.object({ loss: z.number(), step: count }).nullable(),
   /** The step of the last validation. */

@@ -136,6 +136,32 @@ Deno.test("A-30: llmts train --resume lists flags that changed, and refuses or a
   });
 });
 
+Deno.test("A-10: data that has grown or shrunk since the checkpoint is refused, or accepted and starts over", async () => {
+  await inSmallFolder(async (folder) => {
+    await writeShards(folder);
+    await runs(folder, [...SHARDS, ...SILENT, "--steps", "5"]);
+    const [first, second] = [0, 1].map((i) => join(folder, `shard_train_${i}.bin`)) as [string, string];
+    const [before, path] = [Deno.readFileSync(second), "shard_train_1.bin"];
+    Deno.copyFileSync(first, second);
+    const args = ["train", "--resume", "--steps", "6"];
+    assertEquals(await llmts(folder, args), {
+      code: 1,
+      stdout: "",
+      stderr: `llmts: "${path}": has 100 tokens, and had 140 in the run so far\n` +
+        "hint: put back the file as it was, or let the data start over: --accept data\n",
+    });
+    const accepted = await runs(folder, [...args, "--accept", "data"]);
+    assertStringIncludes(accepted.stdout, "the training data starts over\n");
+    assertEquals(readRunState(checkpointFiles(join(folder, "out"), 6).run).dataTokens!.slice(0, 2), [
+      100,
+      100,
+    ]);
+    await runs(folder, ["train", "--resume", "--steps", "7"]);
+    Deno.writeFileSync(second, before);
+    assertStringIncludes((await llmts(folder, ["train", "--resume", "--steps", "8"])).stderr, "and had 100");
+  });
+});
+
 Deno.test("A-30: batches of another shape go on at the same token", async () => {
   await inSmallFolder(async (folder) => {
     await runs(folder, [...SMALL_RUN, ...SILENT, "--steps", "8", "--checkpoint-every", "5"]);

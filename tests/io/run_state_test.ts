@@ -16,6 +16,7 @@ function runState(): RunState {
     step: 40,
     tokens: 10240,
     epoch: 1,
+    dataTokens: [1000, 2 ** 31 - 1],
     best: { loss: 3.1, step: 30 },
     validated: 40,
     losses,
@@ -31,6 +32,9 @@ Deno.test("readRunState() gives back what writeRunState() wrote, every number to
     assertEquals(readRunState(path), runState());
     await writeRunState(path, { ...runState(), best: null });
     assertEquals(readRunState(path).best, null);
+    const { dataTokens: _, ...earlier } = runState();
+    await writeRunState(path, earlier);
+    assertEquals(readRunState(path), earlier);
     assertEquals([...Deno.readDirSync(folder)].length, 1);
   });
 });
