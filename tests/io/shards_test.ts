@@ -23,7 +23,10 @@ Deno.test("findShards() sorts bytewise what a pattern matches (A-22)", async () 
     await Deno.writeTextFile(join(folder, "a.txt"), "");
     // In UTF-8 U+FF5E comes before U+10400; in JavaScript's order of code units it comes after.
     const expected = ["B_3.bin", "a.bin", "b_10.bin", "b_2.bin", "é.bin", "\uff5e.bin", "\u{10400}.bin"];
-    assertEquals(findShards([join(folder, "*.bin")]), expected.map((name) => join(folder, name)));
+    for (const patterns of [["*.bin"], ["[b-é]*.bin", "\uff5e.bin", "*.bin"]]) {
+      const found = findShards(patterns.map((pattern) => join(folder, pattern)));
+      assertEquals(found, expected.map((name) => join(folder, name)));
+    }
   });
 });
 
