@@ -78,7 +78,8 @@ export function microBatches({ batchSize: B, seqLen: T, totalBatchSize }: Settin
 /** Steps of the whole run. @throws {UsageError} so few epochs make no step */
 export function stepCount({ steps, epochs }: Settings, batches: number, accumulation: number): number {
   if (epochs === undefined) return steps ?? STEPS;
-  const count = Math.floor(epochs * batches / accumulation);
+  // Rounded first: 0.29 · 100 is a little less than 29 in binary.
+  const count = Math.floor(Number((epochs * batches / accumulation).toPrecision(12)));
   if (count > MOST_STEPS) {
     throw new UsageError(`--epochs ${epochs} are ${count} steps, expected at most ${MOST_STEPS}`, {
       hint: "lower --epochs",

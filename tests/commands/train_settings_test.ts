@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { FLAGS, type TrainFlags } from "../../commands/train_flags.ts";
-import { checkpointsKept } from "../../commands/train_settings.ts";
+import { checkpointsKept, stepCount } from "../../commands/train_settings.ts";
 import { parseFlags } from "../../commands/flags.ts";
 
 function settings(args: Record<string, number>): TrainFlags {
@@ -41,4 +41,17 @@ Deno.test("checkpointsKept() counts with --keep-best what validation can add", (
   assertEquals(kept({ "checkpoint-every": 0, "val-every": 1 }, 60), 60);
   assertEquals(kept({ "checkpoint-every": 20, "val-every": 5, keep: 2 }, 60), 3);
   assertEquals(kept({ "checkpoint-every": 20, "val-every": 5, keep: 2, "major-every": 10 }, 60), 9);
+});
+
+Deno.test("stepCount() gives the whole steps in so many epochs", () => {
+  const cases: [epochs: number, batches: number, accumulation: number, steps: number][] = [
+    [1, 7, 1, 7],
+    [0.29, 100, 1, 29], // 28.999999999999996 in binary
+    [0.1, 3000, 3, 100],
+    [1.5, 7, 2, 5], // and a quarter
+    [0.999999, 100, 1, 99],
+  ];
+  for (const [epochs, batches, accumulation, steps] of cases) {
+    assertEquals(stepCount(settings({ epochs }), batches, accumulation), steps, `${epochs} of ${batches}`);
+  }
 });
