@@ -6,6 +6,7 @@
 import denoConfig from "../deno.json" with { type: "json" };
 import type { Device } from "../ffi/device.ts";
 import { checkCalls } from "../ffi/self_test.ts";
+import { freeHostMemory } from "../ffi/memory.ts";
 import { LlmtsError } from "../src/errors.ts";
 import { findModel, modelConfig } from "../src/load.ts";
 import { memoryPlan } from "../src/memory.ts";
@@ -62,7 +63,7 @@ export const command = defineCommand({
     checkSequenceLength(T, source, config);
     const memory = memoryPlan(config, { B, T, precision });
     const device = tryEngine(flags);
-    const available = device instanceof LlmtsError ? Deno.systemMemoryInfo().available : device.freeMemory();
+    const available = device instanceof LlmtsError ? freeHostMemory() : device.freeMemory();
     if (flags.json) {
       print(`${
         JSON.stringify({

@@ -14,7 +14,7 @@ import {
   loadLibrary,
   namedLibrary,
 } from "./library.ts";
-import { type Memory, MEMORY_HINT } from "./memory.ts";
+import { freeHostMemory, type Memory, MEMORY_HINT } from "./memory.ts";
 import { createOps, type Ops } from "./ops.ts";
 import { type DType, float32, hostBytes, int32, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
 
@@ -133,7 +133,7 @@ function openCpu(library: Library, threads = 0): Device {
       return cpu;
     },
     info: () => library.info(),
-    freeMemory: () => Deno.systemMemoryInfo().available,
+    freeMemory: freeHostMemory,
     allocate,
     tensor: (dtype, shape) => tensorAt(allocate(tensorBytes(dtype, shape)), 0, dtype, shape),
     temporary: () => ({ ...cpu, [Symbol.dispose]: () => {} }), // the garbage collector sees to it

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { constrainedMemory } from "node:process";
 
 /** What to do where there is too little memory. */
 export const MEMORY_HINT = "fewer or shorter sequences at a time, or a smaller model, need less";
@@ -43,6 +44,20 @@ export function deviceMemory(
     byteLength,
     subarray: (begin, end) => deviceMemory(owner, address + BigInt(begin), end - begin, byteOffset + begin),
   };
+}
+
+/** Bytes of the host's memory that are free now: a container's limit counts, past which the system ends the process. */
+export function freeHostMemory(): number {
+  return withinLimit(Deno.systemMemoryInfo().available, constrainedMemory(), Deno.memoryUsage().rss);
+}
+
+/**
+ * What is left of free memory under a limit of which some is used.
+ *
+ * @param limit 0 or undefined: none is known
+ */
+export function withinLimit(free: number, limit: number | undefined, used: number): number {
+  return limit ? Math.max(0, Math.min(free, limit - used)) : free;
 }
 
 /** Whether memory is the host's. */

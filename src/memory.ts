@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device } from "../ffi/device.ts";
+import { freeHostMemory } from "../ffi/memory.ts";
 import { ITEM_BYTES } from "../ffi/tensor.ts";
 import { activationBytes, type RecomputeLevel } from "./activations.ts";
 import type { GPT2Config } from "./config.ts";
@@ -71,7 +72,7 @@ export function weightBytes(config: GPT2Config, precision: Precision | "int8", d
  */
 export function checkMemory(
   plan: Pick<MemoryPlan, "total">,
-  available: number = Deno.systemMemoryInfo().available,
+  available: number = freeHostMemory(),
   hint = "lower --batch-size or --seq-len, or take a smaller --model",
 ): void {
   if (plan.total <= available) return;
