@@ -8,7 +8,7 @@ import type { Device } from "./device.ts";
 import { type DeviceLibrary, KernelError, loadCudaLibrary, OUT_OF_MEMORY } from "./library.ts";
 import { type Allocation, type DeviceMemory, deviceMemory, MEMORY_HINT } from "./memory.ts";
 import { createOps } from "./ops.ts";
-import { describe, elements, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
+import { checkElements, describe, elements, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
 
 /**
  * Opens the GPU.
@@ -82,9 +82,7 @@ export function openCuda(host: Device, path?: string): Device {
       return ids.get(tensor.memory) ?? new Int32Array(elements(tensor.shape));
     },
     write(tensor, values): void {
-      if (values.byteLength !== tensor.memory.byteLength) {
-        throw new RangeError(`Expected the elements of ${describe(tensor)}, found ${values.length}`);
-      }
+      checkElements(tensor, values);
       const from = values as Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
       library.callDevice("llmts_device_upload", { tensor }, tensor.memory, from, byteLength(tensor));
       if (values instanceof Int32Array) ids.set(tensor.memory, values.slice());

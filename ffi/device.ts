@@ -16,7 +16,16 @@ import {
 } from "./library.ts";
 import { freeHostMemory, type Memory, MEMORY_HINT } from "./memory.ts";
 import { createOps, type Ops } from "./ops.ts";
-import { type DType, float32, hostBytes, int32, type Tensor, tensorAt, tensorBytes } from "./tensor.ts";
+import {
+  checkElements,
+  type DType,
+  float32,
+  hostBytes,
+  int32,
+  type Tensor,
+  tensorAt,
+  tensorBytes,
+} from "./tensor.ts";
 
 /** Where arithmetic can run. `auto` takes the best there is. */
 export const DEVICES = ["auto", "cpu", "cuda"] as const;
@@ -46,7 +55,7 @@ export interface Device {
   read(tensor: Tensor): Float32Array<ArrayBuffer>;
   /** The elements of an int32 tensor as they were last written: no op writes ids, so that this waits for none. */
   readIds(tensor: Tensor): Int32Array<ArrayBuffer>;
-  /** Sets a tensor's elements, which are of the array's type. */
+  /** Sets all of a tensor's elements, which are of the array's type. */
   write(tensor: Tensor, values: Float32Array | Int32Array): void;
 }
 
@@ -140,6 +149,7 @@ function openCpu(library: Library, threads = 0): Device {
     read: float32,
     readIds: int32,
     write(tensor, values): void {
+      checkElements(tensor, values);
       hostBytes(tensor).set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     },
   };

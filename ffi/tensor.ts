@@ -82,6 +82,12 @@ export function int32(tensor: Tensor): Int32Array<ArrayBuffer> {
   return new Int32Array(buffer, byteOffset, elements(tensor.shape));
 }
 
+/** Checks that an array holds all elements of a tensor, and no more. @throws {RangeError} it doesn't */
+export function checkElements(tensor: Tensor, values: Float32Array | Int32Array): void {
+  if (values.byteLength === tensor.memory.byteLength) return;
+  throw new RangeError(`Expected the elements of ${describe(tensor)}, found ${values.length}`);
+}
+
 /** The bytes of a tensor in host memory; one on a GPU is a TypeError. */
 export function hostBytes(tensor: Tensor): Uint8Array<ArrayBuffer> {
   if (isHostMemory(tensor.memory)) return tensor.memory;

@@ -113,6 +113,11 @@ function place(
   config: GPT2Config,
   { B, T, precision, training, recompute = DEFAULT_RECOMPUTE }: ActivationOptions,
 ): { bytes: number; placed: Placed[] } {
+  for (const [name, value] of Object.entries({ B, T })) {
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw new RangeError(`${name} is ${value}, expected a whole number of at least 1`);
+    }
+  }
   const level = RECOMPUTE_LEVELS.indexOf(recompute);
   const placed: Placed[] = [];
   let bytes = 0;

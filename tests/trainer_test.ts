@@ -147,6 +147,24 @@ Deno.test("createTrainer() refuses sequences longer than the model's positions (
   assert(error.hint?.includes("--seq-len 16"));
 });
 
+Deno.test("a trainer refuses batches of another shape than its own, and shapes that there are not (A-44)", () => {
+  const { step, evaluate } = trainer(device.open());
+  for (const sequences of [B - 1, B + 1]) {
+    const other = new Int32Array(sequences * T);
+    for (const mixed of [{ ...batch(0), inputs: other }, { ...batch(0), targets: other }]) {
+      const words = `Expected the elements of (${B},${T}) int32, found ${sequences * T}`;
+      assertThrows(() => step(mixed, 1e-3), RangeError, words);
+      assertThrows(() => evaluate([mixed]), RangeError, words);
+    }
+  }
+  const model = randomModel(CONFIG, device.open(), 42);
+  for (const value of [0, -1, 1.5, NaN]) {
+    const words = `${value}, expected a whole number of at least 1`;
+    assertThrows(() => createTrainer(model, { B: value, T }), RangeError, `B is ${words}`);
+    assertThrows(() => createTrainer(model, { B, T: value }), RangeError, `T is ${words}`);
+  }
+});
+
 Deno.test("Trainer.step() refuses ids outside the vocabulary, padding ids too (A-08)", () => {
   const { step } = trainer(device.open());
   for (const id of [CONFIG.V, CONFIG.Vp - 1, 65535]) {
