@@ -4,6 +4,7 @@
  * @module
  */
 import { type Device, DEVICES, openDevice } from "../ffi/device.ts";
+import type { DeviceInfo } from "../ffi/library.ts";
 import { type GPT2Config, isPreset } from "../src/config.ts";
 import { UsageError } from "../src/errors.ts";
 import { findModel } from "../src/load.ts";
@@ -61,6 +62,11 @@ export function openEngine(
   { threads, device, library, tf32 }: Omit<FlagValues<typeof ENGINE_FLAGS>, "precision">,
 ): Device {
   return openDevice({ device, threads, library, tf32 });
+}
+
+/** What computes, in words: processor or GPU, the library's variant, and threads, by which the last bits differ. */
+export function deviceWords({ device, variant, threads }: DeviceInfo): string {
+  return `${device}, ${variant}, ${threads} thread${threads === 1 ? "" : "s"}`;
 }
 
 /** Flags of commands that use a trained model and don't train it: with one more precision. */

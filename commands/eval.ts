@@ -14,6 +14,7 @@ import { defineCommand } from "./command.ts";
 import {
   activationPrecision,
   checkSequenceLength,
+  deviceWords,
   INFERENCE_FLAGS,
   openEngine,
   OUTPUT_FOLDER,
@@ -106,6 +107,7 @@ export const command = defineCommand({
     const rate = tokens / (performance.now() - start) * 1000;
     print(`loss ${loss.toFixed(6)}, perplexity ${Math.exp(loss).toFixed(3)}\n`);
     print(`${tokens} tokens, T=${T}, ${source}, ${flags.precision}, ${rate.toFixed(0)} tokens/s\n`);
+    print(`device: ${deviceWords(device.info())}\n`);
     return 0;
   },
 });

@@ -16,7 +16,14 @@ import { checkMemory, weightBytes } from "../src/memory.ts";
 import { lossOfTokens } from "../src/evaluate.ts";
 import { quantize } from "../src/quantize.ts";
 import { defineCommand } from "./command.ts";
-import { activationPrecision, INFERENCE_FLAGS, openEngine, OUTPUT_FOLDER, trainedModel } from "./engine.ts";
+import {
+  activationPrecision,
+  deviceWords,
+  INFERENCE_FLAGS,
+  openEngine,
+  OUTPUT_FOLDER,
+  trainedModel,
+} from "./engine.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 import { notice, openText } from "./output.ts";
 import { createStop } from "./stop.ts";
@@ -134,7 +141,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   if (isFolder(source)) checkTokens(source, tokenizer);
   const precision = activationPrecision(flags);
   const device = openEngine(flags);
-  if (flags.device === "auto") notice(`device: ${device.info().device}`);
+  if (flags.device === "auto") notice(`device: ${deviceWords(device.info())}`);
   const prompt = flags.prompt === "-" ? await readStdin() : flags.prompt ?? "";
   const ids = prompt === "" ? [tokenizer.eot] : tokenizer.encode(prompt);
   if (ids.length > config.maxT) {

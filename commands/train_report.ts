@@ -7,6 +7,7 @@ import type { DeviceInfo } from "../ffi/library.ts";
 import type { GPT2Config } from "../src/config.ts";
 import type { MemoryPlan } from "../src/memory.ts";
 import { parameterCount } from "../src/parameters.ts";
+import { deviceWords } from "./engine.ts";
 import { formatBytes } from "./format.ts";
 
 /** The model's sizes, and what it will run on. */
@@ -27,9 +28,7 @@ export function modelLines(
     `num_parameters: ${parameterCount(config)} (${formatBytes(memory.parameters)})`,
     `num_activations: ${memory.activationCount} (${formatBytes(memory.activations)})`,
     `memory: ${formatBytes(memory.total)} with gradients and optimizer`,
-    `device: ${info.device}, ${info.variant}, ${precision}, ${info.threads} thread${
-      info.threads === 1 ? "" : "s"
-    }`,
+    `device: ${deviceWords(info)}, ${precision}`,
   ];
 }
 

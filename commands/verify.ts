@@ -17,7 +17,7 @@ import {
   isIntact,
 } from "../src/verify/expected_losses.ts";
 import { defineCommand } from "./command.ts";
-import { ENGINE_FLAGS, openEngine, trainedModel } from "./engine.ts";
+import { deviceWords, ENGINE_FLAGS, openEngine, trainedModel } from "./engine.ts";
 import { print } from "./output.ts";
 import { CHECK_HEAD, checkLine, STEP_HEAD, stepLine } from "./verify_report.ts";
 
@@ -100,10 +100,9 @@ function statePath(source: string): string {
 
 function printHead(source: string, config: GPT2Config, { path, B, T }: DebugState, device: Device): void {
   const { maxT, V, L, NH, C } = config;
-  const info = device.info();
   print(`model: ${source}, maxT ${maxT}, V ${V}, L ${L}, NH ${NH}, C ${C}\n`);
   print(`state: ${path}, B ${B}, T ${T}\n`);
-  print(`device: ${info.device}, ${info.variant}, ${info.threads} thread${info.threads === 1 ? "" : "s"}\n`);
+  print(`device: ${deviceWords(device.info())}\n`);
 }
 
 /** Says so where the state is not the file that was written with the losses; returns whether that isn't so. */

@@ -25,6 +25,7 @@ Deno.test("llmts eval gives a loss that doesn't depend on the batch size, and th
     const { loss, perplexity, tokens } = evaluated(one!);
     assertEquals(evaluated(three!), { loss, perplexity, tokens });
     assert(Math.abs(Math.log(perplexity) - loss) < 1e-4);
+    assertMatch(one!.stdout, /\ndevice: .+, 1 thread\n$/); // --device auto says what it took (A-52, A-56)
     const train = await llmts(folder, [
       ...["train", "--model", "small.bin", "--data", "fox_train.bin", "--threads", "1", "--batch-size", "2"],
       ...["--seq-len", "16", "--steps", "1", "--val-tokens", "0", "--sample-every", "0"],

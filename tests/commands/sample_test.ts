@@ -31,7 +31,7 @@ Deno.test("llmts sample continues the prompt with the newest checkpoint, and pri
     assertEquals(first.code, 0);
     assert(first.stdout.startsWith("First Citizen:") && first.stdout.length > 30);
     assertEquals(
-      first.stderr.replace(/^device: .+$/m, "device: …"),
+      first.stderr.replace(/^device: .+, 1 thread$/m, "device: …"),
       `model: ${join("out", "model_00000007.bin")}\ndevice: …\n`,
     );
     assertEquals(await llmts(folder, [...args, "--seed", "3"]), first);

@@ -31,6 +31,7 @@ Deno.test("llmts train prints sizes, losses and samples of more tokens than T (A
       ]
     ) assertStringIncludes(stdout, `${line}\n`);
     assertMatch(stdout, /^num_parameters: 403576 \(1\.5 MiB\)$/m);
+    assertMatch(stdout, /^device: .+, 1 thread, fp32$/m);
     assertMatch(stdout, /^train dataset num_batches: \d+$/m);
     assertMatch(stdout, /^step +3\/6 \| loss +\S+ \| norm +\S+ \| lr 1\.00e-02 \| .+ tokens\/s \| .+ left$/m);
     assertMatch(stdout, /^steps +6$/m);
