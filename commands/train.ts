@@ -21,7 +21,7 @@ import { loadModel, modelConfig } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import { createTrainer } from "../src/trainer.ts";
 import { defineCommand } from "./command.ts";
-import { checkSequenceLength, openEngine } from "./engine.ts";
+import { checkSequenceLength, deviceWords, openEngine } from "./engine.ts";
 import { type Log, openLog } from "./output.ts";
 import { chooseData } from "./train_data.ts";
 import { FLAGS, LEARNING_RATE, type TrainFlags } from "./train_flags.ts";
@@ -169,6 +169,10 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
       now: B * T,
     });
     if (note !== undefined) log.line(note);
+    const words = deviceWords(device.info());
+    if (run?.device !== undefined && run.device !== words) {
+      log.line(`device so far: ${run.device}; with another the last bits of what is computed differ`);
+    }
     log.line(`resuming after step ${step} of ${steps}`);
   } else if (flags.overwrite) {
     // Reads what the run begins with, which can still be refused: that shouldn't cost the run before it.

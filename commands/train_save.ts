@@ -15,6 +15,7 @@ import type { Precision } from "../src/model.ts";
 import type { Trainer } from "../src/trainer.ts";
 import { exactWeights, fp32Pieces } from "../src/weights.ts";
 import { effectiveConfig } from "./config_file.ts";
+import { deviceWords } from "./engine.ts";
 import { FLAGS } from "./train_flags.ts";
 import { savedFlags, type Settings } from "./train_resume.ts";
 
@@ -86,6 +87,7 @@ export async function saveRun(
       dataTokens: [...dataTokens],
       losses: { ...losses, values: [...losses.values] },
       norms: { ...norms, values: [...norms.values] },
+      device: deviceWords(device.info()),
       flags: savedFlags(settings),
     },
   });

@@ -40,6 +40,8 @@ const schema = z.strictObject({
   /** Windows of the outlier detectors. */
   losses: outliers,
   norms: outliers,
+  /** What computed, in words; runs of earlier versions don't say. */
+  device: z.string().optional(),
   /** The flags the run has, by name. */
   flags: z.record(z.string(), flag),
 });

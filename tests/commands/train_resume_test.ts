@@ -162,6 +162,17 @@ Deno.test("A-10: data that has grown or shrunk since the checkpoint is refused, 
   });
 });
 
+Deno.test("A-49: llmts train --resume says so where the number of threads has changed, and only there", async () => {
+  await inSmallFolder(async (folder) => {
+    await runs(folder, [...SMALL_RUN, ...SILENT, "--steps", "2"]);
+    const resume = (steps: number, threads: string): Promise<Result> =>
+      runs(folder, ["train", "--resume", "--steps", String(steps), "--threads", threads]);
+    const note = /^device so far: .+, 1 thread; with another the last bits of what is computed differ$/m;
+    assert(!note.test((await resume(3, "1")).stdout));
+    assertMatch((await resume(4, "2")).stdout, note);
+  });
+});
+
 Deno.test("A-30: batches of another shape go on at the same token", async () => {
   await inSmallFolder(async (folder) => {
     await runs(folder, [...SMALL_RUN, ...SILENT, "--steps", "8", "--checkpoint-every", "5"]);

@@ -30,6 +30,8 @@ Deno.test("readRunState() gives back what writeRunState() wrote, every number to
     const path = join(folder, "run.json");
     await writeRunState(path, runState());
     assertEquals(readRunState(path), runState());
+    await writeRunState(path, { ...runState(), device: "a processor, 2 threads" });
+    assertEquals(readRunState(path).device, "a processor, 2 threads");
     await writeRunState(path, { ...runState(), best: null });
     assertEquals(readRunState(path).best, null);
     const { dataTokens: _, ...earlier } = runState();
