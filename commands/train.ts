@@ -9,6 +9,7 @@ import {
   claimFolder,
   completeSteps,
   deleteCheckpoint,
+  loneModels,
   removeLeftovers,
 } from "../src/checkpoints.ts";
 import { isPreset } from "../src/config.ts";
@@ -179,7 +180,8 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
     for (const _ of validationBatches(val.paths, config.V, { B, T, limit: settings.valTokens }));
     for (let i = 0; i < accumulation; i++) loader.next();
     loader.reset();
-    for (const step of completeSteps(flags.out)) deleteCheckpoint(flags.out, step);
+    const there = [...completeSteps(flags.out), ...loneModels(flags.out)];
+    for (const step of there) deleteCheckpoint(flags.out, step);
   }
   removeLeftovers(flags.out);
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { completeSteps } from "../src/checkpoints.ts";
+import { checkpointFiles, completeSteps, loneModels } from "../src/checkpoints.ts";
 import { UsageError } from "../src/errors.ts";
 import { exists } from "../src/io/files.ts";
 import { findModel } from "../src/load.ts";
@@ -47,13 +47,22 @@ export function runSettings(
 
 /** @throws {UsageError} the folder has a run that a new one would mix with */
 function freshNotes({ out, resume, overwrite }: TrainFlags): string[] {
-  if (resume) return [`no complete checkpoint in "${out}" to go on from: starting`];
-  const newest = completeSteps(out).at(-1);
-  if (newest === undefined || overwrite) return [];
-  throw new UsageError(`"${out}" has a run's checkpoints, up to step ${newest}`, {
-    hint:
-      "--resume goes on with that run, --overwrite deletes it and starts anew, --out takes another folder",
-  });
+  const [newest, lone] = overwrite ? [] : [completeSteps(out).at(-1), loneModels(out).at(-1)];
+  if (newest !== undefined) {
+    throw new UsageError(`"${out}" has a run's checkpoints, up to step ${newest}`, {
+      hint:
+        "--resume goes on with that run, --overwrite deletes it and starts anew, --out takes another folder",
+    });
+  }
+  if (lone !== undefined) {
+    const { model, state, done } = checkpointFiles(out, lone);
+    const missing = exists(state) ? done : state;
+    throw new UsageError(`"${model}" is there without "${missing}": its run can't go on`, {
+      hint:
+        `--model ${model} and another --out train its weights further, --overwrite deletes it and starts anew`,
+    });
+  }
+  return resume ? [`no complete checkpoint in "${out}" to go on from: starting`] : [];
 }
 
 /** For a run without validation. */

@@ -62,6 +62,23 @@ export function completeSteps(folder: string): number[] {
 }
 
 /**
+ * Steps of the models in a folder that no run goes on from, ascending: a user's copies, or checkpoints whose state is gone.
+ * Models of sets that this program left unfinished don't count.
+ */
+export function loneModels(folder: string): number[] {
+  const complete = completeSteps(folder);
+  return stepsOf(folder, /^model_(\d{8})\.bin$/).filter((step) =>
+    !complete.includes(step) && !isUnfinished(folder, step)
+  );
+}
+
+/** Whether there is a set of that step that was begun and has no DONE. */
+function isUnfinished(folder: string, step: number): boolean {
+  const { run, done } = checkpointFiles(folder, step);
+  return exists(run) && !exists(done);
+}
+
+/**
  * Takes a folder for this process until the claim is disposed of: two runs would mix their checkpoints. The system
  * forgets it when the process ends, however that happens. Where it knows no locks of folders, nothing is claimed.
  *
@@ -133,7 +150,7 @@ export function removeLeftovers(folder: string): void {
     /^\.(run(_\d{8})?\.json|(model|state)_\d{8}(_\d{5})?\.bin|DONE_\d{8}|main\.log|metrics\.jsonl)\.[0-9a-f]{8}\.tmp$/;
   for (const name of fileNames(folder)) if (temporary.test(name)) removeFile(join(folder, name));
   for (const step of stepsOf(folder, /^run_(\d{8})\.json$/)) {
-    if (!exists(checkpointFiles(folder, step).done)) deleteCheckpoint(folder, step);
+    if (isUnfinished(folder, step)) deleteCheckpoint(folder, step);
   }
 }
 

@@ -7,6 +7,7 @@ import {
   checkpointFiles,
   completeSteps,
   deleteCheckpoint,
+  loneModels,
   pruneCheckpoints,
   removeLeftovers,
   saveCheckpoint,
@@ -126,6 +127,17 @@ Deno.test("completeSteps() takes only whole sets with DONE, and llm.c's without 
     for (const name of ["DONE_abc", "DONE_00000050.bak", "DONE_", "DONE_60"]) touchFile(join(folder, name));
     Deno.mkdirSync(join(folder, "DONE_00000070"));
     assertEquals(completeSteps(folder), [5, 10]);
+  });
+});
+
+Deno.test("loneModels() are those of neither complete nor unfinished sets (A-29)", async () => {
+  await inFolder((folder) => {
+    assertEquals(loneModels(join(folder, "none")), []);
+    touch(folder, [5, 10, 20]);
+    Deno.removeSync(checkpointFiles(folder, 10).done); // unfinished
+    Deno.removeSync(checkpointFiles(folder, 20).state);
+    for (const name of ["model_00000030.bin", "model_40.bin", "gpt2_124M.bin"]) touchFile(join(folder, name));
+    assertEquals(loneModels(folder), [20, 30]);
   });
 });
 

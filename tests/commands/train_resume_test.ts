@@ -1,9 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { dirname, join } from "@std/path";
+import { basename, dirname, join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { checkpointFiles, completeSteps } from "../../src/checkpoints.ts";
 import { assetPath } from "../../src/io/assets.ts";
 import { writeCheckpoint } from "../../src/io/checkpoint.ts";
+import { exists } from "../../src/io/files.ts";
 import { readRunState } from "../../src/io/run_state.ts";
 import { TokenReader, writeTokenFile } from "../../src/io/tokens.ts";
 import { loadModel } from "../../src/load.ts";
@@ -207,13 +208,30 @@ Deno.test("A-16: the best loss so far is forgotten where it was of other tokens 
   });
 });
 
-Deno.test("A-29: llmts train --resume starts where there is only a model, and says so", async () => {
+Deno.test("A-29: llmts train leaves a model without its optimizer state alone, unless --overwrite deletes it", async () => {
   await inSmallFolder(async (folder) => {
-    Deno.mkdirSync(join(folder, "out"));
-    Deno.copyFileSync(join(folder, "small.bin"), join(folder, "out", "model_00000010.bin"));
-    const result = await runs(folder, [...SMALL_RUN, ...SILENT, "--steps", "1", "--resume"]);
-    assertStringIncludes(result.stdout, 'no complete checkpoint in "out" to go on from: starting\n');
-    assertEquals(losses(result).length, 1);
+    const none = await runs(folder, [...SMALL_RUN, ...SILENT, "--steps", "2", "--resume"]);
+    assertStringIncludes(none.stdout, 'no complete checkpoint in "out" to go on from: starting\n');
+    const { model, state, run, done } = checkpointFiles("out", 2);
+    const before = Deno.readFileSync(join(folder, model));
+    // Without the state, which is twice as large as the model; then as llm.c leaves what it had no time to finish.
+    for (const [gone, missing] of [[[state], state], [[run, done], done]] as const) {
+      for (const path of gone) Deno.renameSync(join(folder, path), join(folder, `kept ${basename(path)}`));
+      for (const resume of [[], ["--resume"]]) {
+        const { code, stderr } = await llmts(folder, [...SMALL_RUN, ...SILENT, "--steps", "2", ...resume]);
+        assertEquals([code, stderr], [
+          2,
+          `llmts: "${model}" is there without "${missing}": its run can't go on\n` +
+          `hint: --model ${model} and another --out train its weights further, --overwrite deletes it and starts anew\n`,
+        ]);
+      }
+      for (const path of gone) Deno.renameSync(join(folder, `kept ${basename(path)}`), join(folder, path));
+    }
+    assertEquals(Deno.readFileSync(join(folder, model)), before);
+    Deno.removeSync(join(folder, state));
+    await runs(folder, [...SMALL_RUN, ...SILENT, "--steps", "1", "--overwrite"]);
+    assertEquals(completeSteps(join(folder, "out")), [1]);
+    assert(!exists(join(folder, model)));
   });
 });
 
