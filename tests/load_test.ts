@@ -110,14 +110,19 @@ Deno.test("modelHeader() says what a file is that holds no model (A-25)", () =>
     assertThrows(() => modelHeader(path), FileError, "ends after 600 bytes of its header");
   }));
 
-/** Vocabularies with and without padding; contexts below and above GPT-2's. */
-const SIZES: readonly [V: number, maxT: number][] = [[65, 32], [512, 4096], [50257, 64], [50304, 33], [1, 1]];
+/**
+ * Vocabularies with and without padding; contexts below and above GPT-2's, and of as many positions as the padded vocabulary
+ * has rows (A-58).
+ */
+// deno-fmt-ignore
+const SIZES: readonly [V: number, maxT: number][] =
+  [[65, 32], [65, 128], [128, 128], [512, 4096], [50257, 64], [50304, 33], [1, 1]];
 
 for (const [V, maxT] of SIZES) {
   Deno.test(`loadModel() gives a model that computes with ${V} tokens and ${maxT} positions`, () =>
     inFolder(async (folder) => {
       const config: GPT2Config = { maxT, V, Vp: paddedVocabulary(V), L: 1, NH: 2, C: 8 };
-      assertEquals(config.Vp - V, { 65: 63, 512: 0, 50257: 47, 50304: 0, 1: 127 }[V]);
+      assertEquals(config.Vp - V, { 65: 63, 128: 0, 512: 0, 50257: 47, 50304: 0, 1: 127 }[V]);
       const model = randomModel(config, device, 1);
       const [T, ids] = [maxT, Int32Array.from({ length: maxT }, (_, i) => V - 1 - (i * 31) % V)];
       const expected = allLogits(model, ids);
