@@ -173,7 +173,7 @@ export function checkDiskSpace(folder: string, bytes: number): void {
   const binary = { binary: true };
   throw new LlmtsError(
     `A checkpoint takes ${format(bytes, binary)}, the disk of "${folder}" has ${format(free, binary)} left`,
-    { hint: "delete files, lower --keep, or give another --out" },
+    { hint: "delete files, keep fewer checkpoints with --keep, or give another --out" },
   );
 }
 
