@@ -77,7 +77,7 @@ export const command = defineCommand({
     "Encodes text with GPT-2's tokenizer into two token files, one for training and one for validation.",
     "Token files that are there stay, unless --force is given; a data set that is there isn't downloaded again.",
     "Each text file is one document, preceded by the end-of-text token; files without text are left out. All of a " +
-    'file is ordinary text, "<|endoftext|>" in it too, and its line ends stay as they are.',
+    'file is ordinary text, "<|endoftext|>" and a byte order mark too, and its line ends stay as they are.',
   ],
   examples: [
     "llmts data tinyshakespeare",
