@@ -4,7 +4,7 @@
  * @module
  */
 import { activationBytes } from "../src/activations.ts";
-import { LlmtsError } from "../src/errors.ts";
+import { BROKEN_HINT, LlmtsError } from "../src/errors.ts";
 import { createEvaluator } from "../src/evaluate.ts";
 import { openValidation, validationBatches } from "../src/io/loader.ts";
 import { loadModel, modelConfig } from "../src/load.ts";
@@ -101,7 +101,7 @@ export const command = defineCommand({
     );
     if (!Number.isFinite(loss)) {
       throw new LlmtsError(`The loss of "${source}" is ${loss} (${tokens} tokens, ${flags.precision})`, {
-        hint: "some of its weights are not finite or too large: take an earlier checkpoint",
+        hint: BROKEN_HINT,
       });
     }
     const rate = tokens / (performance.now() - start) * 1000;

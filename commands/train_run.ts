@@ -5,7 +5,7 @@
  */
 import { checkpointFiles, completeSteps, pruneCheckpoints } from "../src/checkpoints.ts";
 import { END_OF_TEXT, GPT2_VOCABULARY } from "../src/config.ts";
-import { DivergenceError, LlmtsError } from "../src/errors.ts";
+import { BROKEN_HINT, DivergenceError, LlmtsError } from "../src/errors.ts";
 import { generate } from "../src/generate.ts";
 import { type Batch, type LoaderState, validationBatches } from "../src/io/loader.ts";
 import { gpt2Tokenizer, streamDecoder } from "../src/io/tokenizer.ts";
@@ -51,11 +51,21 @@ export async function runSteps(run: TrainRun, log: Log): Promise<number> {
     if (found === undefined) return false;
     log.line(validationLine(found, settings.seqLen));
     runLog.validation(step, found);
+    if (!Number.isFinite(found.loss)) throw brokenBy(step, found.loss);
     validations.push({ step, loss: found.loss });
     validated = step;
     const improved = found.loss < (best?.loss ?? Infinity);
     if (improved) best = { loss: found.loss, step };
     return improved;
+  }
+
+  /** Comes before the step's checkpoint, which would take the place of a good one. */
+  function brokenBy(step: number, loss: number): LlmtsError {
+    const what = `the validation loss is ${loss}`;
+    if (step === start.step) return new LlmtsError(`Before training ${what}`, { hint: BROKEN_HINT });
+    return new DivergenceError(`Step ${step}: ${what}, training has diverged`, {
+      hint: `lower --learning-rate (it was ${rateOf(run, step)})`,
+    });
   }
 
   const save = async (step: number): Promise<void> => {

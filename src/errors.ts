@@ -27,6 +27,10 @@ export class DivergenceError extends LlmtsError {
   override name = "DivergenceError";
 }
 
+/** What to do about a model that computes what is no number. */
+export const BROKEN_HINT =
+  "some of the model's weights are not finite or too large: take an earlier checkpoint";
+
 /** A file that is missing, damaged or of another format than expected. */
 export class FileError extends LlmtsError {
   override name = "FileError";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LlmtsError } from "./errors.ts";
+import { BROKEN_HINT, LlmtsError } from "./errors.ts";
 
 /** How to choose; the defaults draw from the model's own distribution. */
 export interface SamplingOptions {
@@ -115,12 +115,14 @@ function mostLikely(logits: Float32Array): number {
   let best = 0;
   for (let id = 0; id < logits.length; id++) {
     if (Number.isNaN(logits[id]!)) {
-      throw new LlmtsError(`The logit of token ${id} is not a number: the model is broken`);
+      throw new LlmtsError(`The logit of token ${id} is not a number: the model is broken`, {
+        hint: BROKEN_HINT,
+      });
     }
     if (logits[id]! > logits[best]!) best = id;
   }
   if (!Number.isFinite(logits[best]!)) {
-    throw new LlmtsError(`The greatest logit is ${logits[best]}: the model is broken`);
+    throw new LlmtsError(`The greatest logit is ${logits[best]}: the model is broken`, { hint: BROKEN_HINT });
   }
   return best;
 }

@@ -62,7 +62,7 @@ Deno.test("llmts eval refuses a loss that is no number, in each precision", asyn
         code: 1,
         stdout: "",
         stderr: `llmts: The loss of "small.bin" is NaN (21 tokens, ${precision})\n` +
-          "hint: some of its weights are not finite or too large: take an earlier checkpoint\n",
+          "hint: some of the model's weights are not finite or too large: take an earlier checkpoint\n",
       });
     }
   });

@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { openDevice } from "../../ffi/device.ts";
 import { float32 } from "../../ffi/tensor.ts";
 import { checkpointFiles, completeSteps } from "../../src/checkpoints.ts";
-import { readCheckpoint, readCheckpointHeader } from "../../src/io/checkpoint.ts";
+import { readCheckpoint, readCheckpointHeader, writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { TokenReader, writeTokenFile } from "../../src/io/tokens.ts";
 import { inFolder } from "../folder.ts";
 import { llmts, type Result } from "./run.ts";
@@ -294,6 +294,32 @@ for (const precision of [[], ["--precision", "bf16", "--master-weights", "no"]])
     });
   });
 }
+
+Deno.test("llmts train keeps a good checkpoint where validation finds that a step has broken the model (A-40)", async () => {
+  await inSmallFolder(async (folder) => {
+    const validated = ["--val-every", "1", "--sample-every", "0"];
+    assertEquals((await llmts(folder, [...SMALL_RUN, ...validated, "--steps", "1", "--keep", "1"])).code, 0);
+    const steep = ["--learning-rate", "1e20", "--accept", "learning-rate"]; // leaves weights that are finite still
+    const { code, stderr } = await llmts(folder, ["train", "--resume", "--steps", "2", ...steep]);
+    assertEquals([code, stderr], [
+      1,
+      "llmts: Step 2: the validation loss is NaN, training has diverged\n" +
+      'hint: lower --learning-rate (it was 100000000000000000000); the checkpoint of step 1 is in "out"\n',
+    ]);
+    assertEquals(completeSteps(join(folder, "out")), [1]);
+
+    const path = join(folder, "small.bin");
+    const model = readCheckpoint(path, openDevice({ threads: 1 }));
+    float32(model.parameters.lnfb)[3] = NaN;
+    await writeCheckpoint(path, model);
+    const broken = await llmts(folder, [...SMALL_RUN, ...validated, "--steps", "1", "--out", "other"]);
+    assertEquals([broken.code, broken.stderr], [
+      1,
+      "llmts: Before training the validation loss is NaN\n" +
+      "hint: some of the model's weights are not finite or too large: take an earlier checkpoint\n",
+    ]);
+  });
+});
 
 Deno.test("llmts train without --data takes tiny Shakespeare from data/, and without --model d4", async () => {
   await inFolder(async (folder) => {
