@@ -273,6 +273,26 @@ Deno.test("llmts train starts a preset from the seed, knowing nothing (A-48, A-4
   });
 });
 
+Deno.test("llmts train --seed decides the order of --shuffle, and what samples draw (A-49)", async () => {
+  await inSmallFolder(async (folder) => {
+    const run = async (seed: string, ...shuffle: string[]) => {
+      const args = [...SMALL_RUN, "--steps", "3", "--val-every", "0", "--sample-tokens", "8", ...shuffle];
+      const result = await llmts(folder, [...args, "--seed", seed, "--overwrite"]);
+      return { losses: losses(result), sample: result.stdout.split("\n---\n")[1] };
+    };
+    const [ordered, other] = [await run("7"), await run("8")]; // the weights are those of small.bin
+    assertEquals(other.losses, ordered.losses);
+    assert(other.sample !== ordered.sample && ordered.sample !== undefined);
+    const [shuffled, again, anew] = [
+      await run("7", "--shuffle"),
+      await run("7", "--shuffle"),
+      await run("8", "--shuffle"),
+    ];
+    assertEquals(again, shuffled);
+    assert(`${anew.losses}` !== `${shuffled.losses}`);
+  });
+});
+
 for (const precision of [[], ["--precision", "bf16", "--master-weights", "no"]]) {
   Deno.test(`llmts train writes no checkpoint of weights that the last step broke (A-40) ${precision}`, async () => {
     await inSmallFolder(async (folder) => {
