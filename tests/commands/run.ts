@@ -38,7 +38,7 @@ export function start(
       ...args,
     ],
     cwd: folder,
-    env: { NO_COLOR: "1", ...options.env },
+    env: { NO_COLOR: "1", CUDA_VISIBLE_DEVICES: "", ...options.env }, // the CPU, also where there is a GPU
     stdin: options.stdin ?? "null",
     stdout: "piped",
     stderr: "piped",
