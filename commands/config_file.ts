@@ -8,7 +8,7 @@
 import { evaluate, type ObjectNode, parse } from "@humanwhocodes/momoa";
 import { closestString } from "@std/text/closest-string";
 import { FileError } from "../src/errors.ts";
-import { systemError } from "../src/io/files.ts";
+import { readText } from "../src/io/text.ts";
 import { expectation, valueOfJson } from "./flag_value.ts";
 import { type Flag, flagName, type FlagTable } from "./flags.ts";
 
@@ -30,7 +30,8 @@ export const CONFIG_FLAG = {
 export function readConfig(path: string, flags: FlagTable): Map<string, string | number | boolean> {
   const properties = configurable(flags);
   const found = new Map<string, string | number | boolean>();
-  for (const { name: key, value: node, loc } of parseObject(path).members) {
+  const { text, members } = parseObject(path);
+  for (const { name: key, value: node, loc } of members) {
     const name = key.type === "String" ? key.value : key.name;
     const at = `line ${loc.start.line}`;
     const property = properties.get(name);
@@ -44,10 +45,11 @@ export function readConfig(path: string, flags: FlagTable): Map<string, string |
     if (found.has(property)) {
       throw new FileError(path, `${at} has "${name}" again`, { hint: `give "${name}" once` });
     }
-    const json: unknown = evaluate(node);
-    const value = valueOfJson(flag, json);
+    const value = valueOfJson(flag, evaluate(node));
     if (value === undefined) {
-      throw new FileError(path, `${at}: "${name}" is ${JSON.stringify(json)}, expected ${expectation(flag)}`);
+      const { start, end } = node.loc;
+      const written = text.slice(start.offset, end.offset).replace(/\s+/g, " "); // JSON has no word for 1e999
+      throw new FileError(path, `${at}: "${name}" is ${written}, expected ${expectation(flag)}`);
     }
     found.set(property, value);
   }
@@ -71,13 +73,8 @@ export function effectiveConfig(flags: FlagTable, values: Readonly<Record<string
   return JSON.stringify(Object.fromEntries(entries), null, 2) + "\n";
 }
 
-function parseObject(path: string): ObjectNode {
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(path);
-  } catch (error) {
-    throw systemError(path, "cannot be read", error);
-  }
+function parseObject(path: string): { text: string; members: ObjectNode["members"] } {
+  const text = readText(path).replace(/^\ufeff/, ""); // a byte order mark, as editors on Windows write
   try {
     JSON.parse(text);
   } catch (cause) {
@@ -88,5 +85,5 @@ function parseObject(path: string): ObjectNode {
   if (body.type !== "Object") {
     throw new FileError(path, `is a JSON ${body.type.toLowerCase()}, expected an object of flags by name`);
   }
-  return body;
+  return { text, members: body.members };
 }

@@ -74,16 +74,15 @@ Deno.test("parseFlags() fills in defaults for what neither config file nor comma
 
 Deno.test("readConfig() is as strict with values as the command line", () => {
   for (const value of ["0", "-5", "1.5", "1025", "1e999", '"8"', "true", "null", "[8]", "{}"]) {
-    const found = value === "1e999" ? "null" : value;
     assertEquals(
       failure(`{"batch-size": ${value}}`).message,
-      `line 1: "batch-size" is ${found}, expected a whole number from 1 to 1024`,
+      `line 1: "batch-size" is ${value}, expected a whole number from 1 to 1024`,
     );
   }
   for (const value of ["0", "-1e-3", '"3e-4"']) {
     assertEquals(
       failure(`{"learning-rate": ${value}}`).message,
-      `line 1: "learning-rate" is ${Number(value) || value}, expected a number above 0`,
+      `line 1: "learning-rate" is ${value}, expected a number above 0`,
     );
   }
   for (
@@ -101,6 +100,19 @@ Deno.test("readConfig() is as strict with values as the command line", () => {
       failure(`{"${name}": ${value}}`).message,
       `line 1: "${name}" is ${value}, expected ${expected}`,
     );
+  }
+});
+
+Deno.test("readConfig() takes a byte order mark, and no text but UTF-8 (A-57)", () => {
+  assertEquals(parse('\ufeff{"batch-size": 8}').batchSize, 8);
+  const { message } = failure('\ufeff{"batch-size":\n [1,\n 2]}');
+  assertEquals(message, 'line 1: "batch-size" is [1, 2], expected a whole number from 1 to 1024');
+  for (const [bytes, offset] of [[[0x7b, 0xe9, 0x7d], 1], [[0xff, 0xfe, 0x7b, 0], 0]] as const) {
+    withFile("", (path) => {
+      Deno.writeFileSync(path, Uint8Array.from(bytes)); // Latin-1; UTF-16, as PowerShell writes
+      const words = `"${path}": is not UTF-8 text: invalid bytes at offset ${offset}`;
+      assertThrows(() => readConfig(path, FLAGS), FileError, words);
+    });
   }
 });
 
@@ -148,10 +160,10 @@ Deno.test("readConfig() says when there is no such file, or a folder", () => {
   const missing = join(Deno.makeTempDirSync(), "run.json");
   assertEquals(
     assertThrows(() => readConfig(missing, FLAGS), FileError).message,
-    `"${missing}": cannot be read: no such file or folder`,
+    `"${missing}": cannot be opened: no such file or folder`,
   );
   Deno.mkdirSync(missing);
-  assertThrows(() => readConfig(missing, FLAGS), FileError, `"${missing}": cannot be read: `);
+  assertThrows(() => readConfig(missing, FLAGS), FileError, `"${missing}": is a folder, expected a file`);
   Deno.removeSync(join(missing, ".."), { recursive: true });
 });
 
