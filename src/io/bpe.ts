@@ -13,15 +13,26 @@
 import { Buffer } from "node:buffer";
 import { BinaryHeap } from "@std/data-structures/binary-heap";
 
+/** Characters of a run that a pattern takes at a time: V8 keeps each on a stack, which holds some millions. */
+const PART = 1_000_000;
+
+const OTHER = String.raw`[^\p{White_Space}\p{L}\p{N}]`;
+
 /**
  * GPT-2's pre-tokens: contractions, then runs of letters, numbers or other signs with at most one space before, then
  * white space. Of white space before a word the last character is left for the word. White space is Unicode's, which
  * JavaScript's \s is not quite.
  */
 const PRE_TOKEN = new RegExp(
-  String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|` +
+  String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}{1,${PART}}| ?\p{N}{1,${PART}}| ?${OTHER}{1,${PART}}|` +
     String.raw`\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+`,
-  "gu",
+  "uy",
+);
+
+/** More of the run that the character before belongs to. */
+const MORE_OF_RUN = new RegExp(
+  String.raw`(?<=\p{L})\p{L}{1,${PART}}|(?<=\p{N})\p{N}{1,${PART}}|(?<=${OTHER})${OTHER}{1,${PART}}`,
+  "uy",
 );
 
 /** Ids of tokens by their byte strings, and what the merge needs to know of them. */
@@ -49,13 +60,27 @@ export function fromByteString(bytes: string): Uint8Array<ArrayBuffer> {
  */
 export function encodeText(text: string, ranks: Ranks): number[] {
   const ids: number[] = [];
-  for (const [preToken] of text.matchAll(PRE_TOKEN)) {
+  for (const preToken of preTokens(text)) {
     const bytes = toByteString(preToken);
     const id = ranks.ids.get(bytes);
     if (id === undefined) merge(bytes, ranks, ids);
     else ids.push(id);
   }
   return ids;
+}
+
+function* preTokens(text: string): Generator<string> {
+  for (let start = 0, end = 0; start < text.length; start = end) {
+    end = matchEnd(PRE_TOKEN, text, start);
+    for (let from = start; end - from >= PART;) [from, end] = [end, matchEnd(MORE_OF_RUN, text, end)];
+    yield text.slice(start, end);
+  }
+}
+
+/** Where the match of a sticky pattern ends that begins at `start`; at `start` where there is none. */
+function matchEnd(pattern: RegExp, text: string, start: number): number {
+  pattern.lastIndex = start;
+  return pattern.test(text) ? pattern.lastIndex : start;
 }
 
 /**

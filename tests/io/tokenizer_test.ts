@@ -151,6 +151,35 @@ Deno.test("encode() takes long runs without quadratic time or deep stacks", asyn
   assertEquals(tokenizer.encode("\n".repeat(101)).length, 51);
 });
 
+/** Runs that the pattern takes in several parts: what repeats, how often, what follows, and the ids of each. */
+const LONGEST_RUNS: [
+  start: string,
+  unit: string,
+  times: number,
+  ids: number[],
+  end: string,
+  endIds: number[],
+][] = [
+  ["", "\u0378", 1_000_000, [137, 116], "'s", [6, 82]], // the apostrophe is a sign as those before it
+  ["", "\u0378", 5_000_000, [137, 116], "'s", [6, 82]],
+  ["", "\u{20000}", 5_000_000, [172, 254, 222, 222], "'s", [338]],
+  ["", "\u0663", 5_000_000, [149, 96], "'s", [338]],
+  ["x", "ab", 600_000, [397], " c", [269]], // a cut after a million characters would part an a from its b
+];
+
+Deno.test("encode() takes runs of millions of letters, numbers or signs as one pre-token each", async (t) => {
+  for (const [start, unit, times, ids, end, endIds] of LONGEST_RUNS) {
+    await t.step(`${JSON.stringify(unit)} × ${times}`, () => {
+      const found = tokenizer.encode(start + unit.repeat(times) + end);
+      const expectedStart = tokenizer.encode(start);
+      assertEquals(found.splice(0, expectedStart.length), expectedStart);
+      assertEquals(found.splice(-endIds.length), endIds);
+      assertEquals(found.length, times * ids.length);
+      assertEquals(found.findIndex((id, i) => id !== ids[i % ids.length]), -1);
+    });
+  }
+});
+
 Deno.test("gpt2Tokenizer() has GPT-2's 50257 tokens", () => {
   assertEquals([tokenizer.V, tokenizer.eot], [50257, 50256]);
   for (const word of [" the", " and", "ing", " SolidGoldMagikarp"]) {
