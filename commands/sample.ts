@@ -109,7 +109,8 @@ const FLAGS = {
 export const command = defineCommand({
   flags: FLAGS,
   details: [
-    "The text is printed as it comes, each character whole. Of a prompt longer than the model's context only the last " +
+    "The text is printed as it comes, each character whole; bytes that make up none, as a model that has learned " +
+    "little draws, are printed as U+FFFD. Of a prompt longer than the model's context only the last " +
     "part is seen; all of it is printed. End-of-text in a prompt is ordinary text.",
   ],
   examples: [

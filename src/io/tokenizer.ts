@@ -93,7 +93,10 @@ async function loadGpt2(): Promise<Tokenizer> {
 
 /** Turns ids that come one by one into text. */
 export interface StreamDecoder {
-  /** The text that became complete with this id; bytes of an unfinished character are kept for the next call. */
+  /**
+   * The text that became complete with this id; bytes of an unfinished character are kept for the next call, and bytes that
+   * make up no character become U+FFFD.
+   */
   push(id: number): string;
   /** What is left at the end: U+FFFD if a character is still unfinished, else nothing. */
   end(): string;

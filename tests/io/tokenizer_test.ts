@@ -217,6 +217,13 @@ Deno.test("streamDecoder() holds a character back until its last token", () => {
   assertEquals(pieces.filter((piece) => piece.includes("\ufffd")), []);
 });
 
+Deno.test("streamDecoder() gives U+FFFD for bytes that make up no character, and control characters as they are", () => {
+  const stream = streamDecoder(tokenizer);
+  // The byte F0 before "!", the byte 80 on its own, then NUL, 1 and 127.
+  assertEquals([172, 0, 222].map((id) => stream.push(id)), ["", "\ufffd!", "\ufffd"]);
+  assertEquals([188, 189, 221].map((id) => stream.push(id)), ["\0", "\x01", "\x7f"]);
+});
+
 Deno.test("streamDecoder() ends an unfinished character as U+FFFD", () => {
   const stream = streamDecoder(tokenizer);
   assertEquals(stream.push(41840), "");
