@@ -83,9 +83,10 @@ export async function writeCorpus(
     const trainTokens = total - valTokens;
     if (total === 0) throw new LlmtsError(`There is no text to make "${paths.train}" of`);
     if (valTokens < 2 || trainTokens < 2) {
+      const better = valTokens < trainTokens ? "larger" : "smaller";
       throw new LlmtsError(
         `The text is too short: of its ${total} tokens ${trainTokens} would be for training, ${valTokens} for validation`,
-        { hint: `give more text, or a ${valTokens < trainTokens ? "larger" : "smaller"} --val-share` },
+        { hint: `give more text${total < 4 ? "" : `, or a ${better} --val-share`}` }, // no share parts three in two and two
       );
     }
     using reader = new TokenReader(spool, tokenizer.V);
