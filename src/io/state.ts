@@ -151,6 +151,10 @@ function stateHeader(path: string, header: Int32Array, { rank, world }: ProcessP
     throw new FileError(
       path,
       `is of process ${header[FIELD.rank]} of ${header[FIELD.world]}, expected process ${rank} of ${world}`,
+      {
+        hint:
+          "the state of a run of several processes can't be put together: --model trains its weights further",
+      },
     );
   }
   const hasMaster = flag(path, "uses master weights", header[FIELD.hasMaster]!);

@@ -6,6 +6,7 @@ import { float32 } from "../../ffi/tensor.ts";
 import { END_OF_TEXT } from "../../src/config.ts";
 import { readCheckpoint, writeCheckpoint } from "../../src/io/checkpoint.ts";
 import { writeHuggingFaceFolder } from "../../src/io/hugging_face.ts";
+import { randomModel } from "../../src/load.ts";
 import { createModel } from "../../src/model.ts";
 import { inFolder } from "../folder.ts";
 import { llmts, type Result, start } from "./run.ts";
@@ -265,6 +266,34 @@ Deno.test("llmts sample takes a Hugging Face folder whose tokenizer is GPT-2's, 
     assertStringIncludes((await run()).stderr, 'tokenizer.json": gives token "!" id 7, expected 0');
     Deno.writeTextFileSync(all, "<html>");
     assertStringIncludes((await run()).stderr, "tokenizer.json\": can't be read as JSON");
+  });
+});
+
+Deno.test("llmts sample says so where the model is broken, in every precision (S-07)", async () => {
+  await inFolder(async (folder) => {
+    const model = randomModel(SMALL, openDevice({ threads: 1 }), 42);
+    float32(model.parameters.lnfb)[3] = NaN;
+    await writeCheckpoint(join(folder, "broken.bin"), model);
+    for (const precision of ["fp32", "bf16", "int8"]) {
+      const args = [
+        "--device",
+        "cpu",
+        "--model",
+        "broken.bin",
+        "--precision",
+        precision,
+        "--seed",
+        "1",
+        "--prompt",
+        "To be",
+      ];
+      assertEquals(await llmts(folder, [...SAMPLE, ...args]), {
+        code: 1,
+        stdout: "",
+        stderr: "llmts: The logit of token 0 is not a number: the model is broken\n" +
+          "hint: some of the model's weights are not finite or too large: take an earlier checkpoint\n",
+      });
+    }
   });
 });
 
