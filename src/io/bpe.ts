@@ -12,6 +12,7 @@
  */
 import { Buffer } from "node:buffer";
 import { BinaryHeap } from "@std/data-structures/binary-heap";
+import { LlmtsError } from "../errors.ts";
 
 /** Characters of a run that a pattern takes at a time: V8 keeps each on a stack, which holds some millions. */
 const PART = 1_000_000;
@@ -35,6 +36,9 @@ const MORE_OF_RUN = new RegExp(
   "uy",
 );
 
+/** Bytes, or characters, of a run at most: what merges it has some numbers for each, and arrays have an end. */
+const LONGEST_RUN = 2 ** 26;
+
 /** Ids of tokens by their byte strings, and what the merge needs to know of them. */
 export interface Ranks {
   readonly ids: ReadonlyMap<string, number>;
@@ -57,16 +61,26 @@ export function fromByteString(bytes: string): Uint8Array<ArrayBuffer> {
  * The ids of a text.
  *
  * @throws {RangeError} a byte of the text is no token of its own
+ * @throws {LlmtsError} a pre-token has more than {@linkcode LONGEST_RUN} bytes
  */
 export function encodeText(text: string, ranks: Ranks): number[] {
   const ids: number[] = [];
   for (const preToken of preTokens(text)) {
     const bytes = toByteString(preToken);
+    if (bytes.length > LONGEST_RUN) throw runTooLong(preToken);
     const id = ranks.ids.get(bytes);
     if (id === undefined) merge(bytes, ranks, ids);
     else ids.push(id);
   }
   return ids;
+}
+
+function runTooLong(text: string): LlmtsError {
+  const start = JSON.stringify(text.slice(0, 20));
+  return new LlmtsError(
+    `The text has more than ${LONGEST_RUN} letters, numbers, signs or spaces in a row, from ${start} on`,
+    { hint: "put line ends in between" },
+  );
 }
 
 function* preTokens(text: string): Generator<string> {
@@ -137,20 +151,36 @@ export function splitToken(bytes: string, ranks: Ranks): number[] {
 }
 
 /**
- * Cuts a stream of text anew, so that its pieces can be encoded one by one and give the ids of the whole: a cut is made
- * only before white space that follows something else, where a pre-token always ends and another begins.
+ * Where a pre-token ends and another begins, whatever comes before and after: at white space that follows something else,
+ * and after a letter or number where something else follows. Half a surrogate pair tells nothing.
+ */
+const CUT = new RegExp(
+  String.raw`(?<=\P{White_Space})(?=\p{White_Space})|` +
+    String.raw`(?<=\p{L})(?=[^\p{L}\p{Cs}])|(?<=\p{N})(?=[^\p{N}\p{Cs}])`,
+  "u",
+);
+const CUT_HERE = new RegExp(CUT, "uy");
+
+/**
+ * Cuts a stream of text anew, so that its pieces can be encoded one by one and give the ids of the whole.
+ *
+ * @throws {LlmtsError} there is no place to cut for more than {@linkcode LONGEST_RUN} characters
  */
 export function* cutBetweenPreTokens(pieces: Iterable<string>): Generator<string> {
   let pending: string[] = [];
+  let length = 0; // of all that is pending
   let last = "";
   for (const piece of pieces) {
     const cut = lastCut(last, piece);
     if (cut < 0) {
       pending.push(piece);
+      length += piece.length;
     } else {
       yield pending.join("") + piece.slice(0, cut);
       pending = [piece.slice(cut)];
+      length = piece.length - cut;
     }
+    if (length > LONGEST_RUN) throw runTooLong(pending.join(""));
     last = piece.at(-1) ?? last;
   }
   yield pending.join("");
@@ -158,13 +188,9 @@ export function* cutBetweenPreTokens(pieces: Iterable<string>): Generator<string
 
 /** Where the last cut can be made in `piece`, which follows the character `before`; -1 for nowhere. */
 function lastCut(before: string, piece: string): number {
-  for (let i = piece.length - 1; i >= 0; i--) {
-    const left = i > 0 ? piece[i - 1]! : before;
-    if (isWhiteSpace(piece[i]!) && left !== "" && !isWhiteSpace(left)) return i;
-  }
-  return -1;
-}
-
-function isWhiteSpace(character: string): boolean {
-  return /\p{White_Space}/u.test(character);
+  const text = before + piece;
+  if (text.search(CUT) < 0) return -1; // much faster than to look at each place
+  CUT_HERE.lastIndex = text.length;
+  for (let i = text.length - 1; !CUT_HERE.test(text); i--) CUT_HERE.lastIndex = i;
+  return CUT_HERE.lastIndex - before.length;
 }

@@ -21,7 +21,8 @@ export interface Tokenizer {
   /**
    * The ids of a text, all of it ordinary text.
    *
-   * @throws {LlmtsError} the vocabulary lacks a byte of the text (GPT-2's lacks none)
+   * @throws {LlmtsError} the vocabulary lacks a byte of the text (GPT-2's lacks none), or it has some 67 million letters,
+   * numbers, signs or spaces in a row
    */
   encode(text: string): number[];
   /**

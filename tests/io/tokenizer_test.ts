@@ -232,7 +232,8 @@ Deno.test("streamDecoder() ends an unfinished character as U+FFFD", () => {
 });
 
 Deno.test("cutBetweenPreTokens() gives pieces whose ids are those of the whole, wherever the text was cut", () => {
-  const text = "I don't  know,\n\n we'll  see \u{1F44D}\t 12'3 it's\u3000over.  \n \u0085end  ";
+  const text = "I don't  know,\n\n we'll  see \u{1F44D}\t 12'3 it's\u3000over.  \n \u0085end  " +
+    "don't,we'll'see;12's(a'b)x\u{20000}y7\u{20001}\u0663\u{1D7D8}\u{1D7D9}'re\u4f60\uff0c\u597d''s1'll\u{1F44D}a\u{1F44D}";
   const whole = tokenizer.encode(text);
   const characters = [...text];
   for (let size = 1; size <= characters.length; size++) {
@@ -242,4 +243,21 @@ Deno.test("cutBetweenPreTokens() gives pieces whose ids are those of the whole, 
     assertEquals(cut.join(""), text);
     assertEquals(cut.flatMap((piece) => tokenizer.encode(piece)), whole, `pieces of ${size} characters`);
   }
+  const halves = [...cutBetweenPreTokens(text.split(""))]; // of surrogate pairs
+  assertEquals(halves.flatMap((piece) => tokenizer.encode(piece)), whole);
+});
+
+Deno.test("cutBetweenPreTokens() cuts text without white space too", () => {
+  assertEquals([...cutBetweenPreTokens(["ab1,", "cd=", "'s", "12"])], ["ab1", ",cd", "='s", "12"]);
+});
+
+Deno.test("a run that is too long to be merged is refused, and said where it starts", () => {
+  const message = "The text has more than 67108864 letters, numbers, signs or spaces in a row, from";
+  const piece = "ACGT".repeat(2 ** 20);
+  assertThrows(
+    () => [...cutBetweenPreTokens(["x=", ...new Array(17).fill(piece)])],
+    LlmtsError,
+    `${message} "=ACGTA`,
+  );
+  assertThrows(() => tokenizer.encode(`x =\n${piece.repeat(16)}A`), LlmtsError, `${message} "ACGTA`);
 });
