@@ -90,6 +90,7 @@ Deno.test("llmts sample reads the prompt from stdin, begins at end-of-text witho
     const empty = await llmts(folder, [...args, "--prompt="]);
     assertEquals(empty.code, 0);
     assertEquals(await llmts(folder, args), empty);
+    assertEquals(await llmts(folder, [...args, "--prompt", "-"], { input: "" }), empty);
     assert(!empty.stdout.includes("endoftext"));
     const part = empty.stdout.slice(5, 9);
     const stopped = await llmts(folder, [...args, "--stop", part]);
