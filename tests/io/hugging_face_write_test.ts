@@ -156,6 +156,15 @@ Deno.test("writeHuggingFaceFolder() writes GPT-2's tokenizer with GPT-2's vocabu
 
     const config = JSON.parse(Deno.readTextFileSync(join(folder, "config.json")));
     assertEquals([config.bos_token_id, config.eos_token_id], [50256, 50256]);
+    assertEquals(JSON.parse(Deno.readTextFileSync(join(folder, "tokenizer_config.json"))), {
+      tokenizer_class: "GPT2Tokenizer",
+      model_max_length: SHAPES[3]!.maxT,
+      add_prefix_space: false,
+      clean_up_tokenization_spaces: false, // or " ." is decoded as "." (T-15)
+      bos_token: "<|endoftext|>",
+      eos_token: "<|endoftext|>",
+      unk_token: "<|endoftext|>",
+    });
   }));
 
 Deno.test("writeHuggingFaceFolder() leaves no model where it fails half way, and no old shards in use", () =>

@@ -74,7 +74,7 @@ def tokens(folder: str, texts: list[str]) -> dict:
     ids = [tokenizer(text)["input_ids"] for text in texts]
     return {
         "ids": ids,
-        "texts": [tokenizer.decode(each, clean_up_tokenization_spaces=False) for each in ids],
+        "texts": [tokenizer.decode(each) for each in ids],
         "eos": tokenizer.eos_token_id,
         "special": tokenizer("<|endoftext|>")["input_ids"],
     }

@@ -188,6 +188,7 @@ const TEXTS = [
   "na\u00efve \u4f60\u597d\uff0c\u4e16\u754c \u041f\u0440\u0438\u0432\u0435\u0442 \u{1F44D}\u{1F468}\u200d\u{1F469} \u201cend\u201d e\u0301",
   "def f(x):\n    return  {'a': x != 0}\r\n",
   " SolidGoldMagikarp \u00a0\u3000\u200b \0\x7f",
+  " . , ! ? I do n't , he 's .",
   "",
 ];
 

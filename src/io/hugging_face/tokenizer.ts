@@ -82,6 +82,7 @@ export function tokenizerFiles(tokenizer: Tokenizer, { maxT }: GPT2Config): Read
         tokenizer_class: "GPT2Tokenizer",
         model_max_length: maxT,
         add_prefix_space: false,
+        clean_up_tokenization_spaces: false, // untold, older transformers decode " ." as "."
         bos_token: endOfText,
         eos_token: endOfText,
         unk_token: endOfText,
