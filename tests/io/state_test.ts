@@ -150,6 +150,7 @@ Deno.test("readState() refuses damaged and foreign files, and changes nothing th
       Deno.writeFileSync(path, change(bytes, new Int32Array(bytes.buffer, 0, 256)) ?? bytes);
       const error = assertThrows(() => readState(path, read), FileError);
       assertStringIncludes(error.message, message);
+      if (message.includes("process")) assertStringIncludes(error.hint ?? "", "--model"); // A-30
       assertEquals(bits(read), bits(tensors(-5000)));
     }
     Deno.writeFileSync(path, whole);
