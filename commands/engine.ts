@@ -7,7 +7,7 @@ import { type Device, DEVICES, openDevice } from "../ffi/device.ts";
 import type { DeviceInfo } from "../ffi/library.ts";
 import { type GPT2Config, isPreset } from "../src/config.ts";
 import { UsageError } from "../src/errors.ts";
-import { findModel } from "../src/load.ts";
+import { findModel, startsFromScratch } from "../src/load.ts";
 import { type Precision, PRECISIONS } from "../src/model.ts";
 import type { FlagTable, FlagValues } from "./flags.ts";
 
@@ -93,10 +93,15 @@ const TRAINED_HINT = "llmts train makes a model, llmts download fetches the rele
  * The source of a model that a flag names, which has to be trained.
  *
  * @param hint how to come by one
- * @throws {UsageError} it names a preset
+ * @throws {UsageError} it names a preset or a config.json
  * @throws {FileError} there is none
  */
 export function trainedModel(name: string, { flag = "--model", hint = TRAINED_HINT } = {}): string {
+  if (startsFromScratch(name) && !isPreset(name)) {
+    throw new UsageError(`${flag} "${name}" has a model's sizes only, not its weights`, {
+      hint: "name their file, or the folder of both",
+    });
+  }
   if (isPreset(name)) {
     throw new UsageError(`${flag} "${name}" is a preset, which has no trained weights`, {
       hint: `${hint}; a file or folder of that name is given as ./${name}`,

@@ -17,12 +17,15 @@ import type { FlagTable, FlagValues } from "./flags.ts";
 import { formatBytes } from "./format.ts";
 import { notice, print } from "./output.ts";
 
+/** Tokens in a sequence without `--seq-len`. */
+const SEQUENCE = 64;
+
 const FLAGS = {
   model: {
     type: "path",
     value: "NAME|FILE",
     default: "gpt2",
-    description: "preset, checkpoint, safetensors file or folder whose memory to print",
+    description: "preset, config.json, checkpoint, safetensors file or folder whose memory to print",
     group: "Memory",
   },
   batchSize: {
@@ -37,7 +40,7 @@ const FLAGS = {
     type: "integer",
     value: "T",
     min: 1,
-    default: 64,
+    absent: `${SEQUENCE}, or the model's positions if those are fewer`,
     description: "tokens in a sequence",
     group: "Memory",
   },
@@ -59,7 +62,7 @@ export const command = defineCommand({
   run(flags): number {
     const source = findModel(flags.model);
     const config = modelConfig(source);
-    const { batchSize: B, seqLen: T, precision } = flags;
+    const { batchSize: B, seqLen: T = Math.min(SEQUENCE, config.maxT), precision } = flags;
     checkSequenceLength(T, source, config);
     const memory = memoryPlan(config, { B, T, precision });
     const device = tryEngine(flags);

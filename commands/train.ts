@@ -12,13 +12,12 @@ import {
   loneModels,
   removeLeftovers,
 } from "../src/checkpoints.ts";
-import { isPreset } from "../src/config.ts";
 import { measurePeak, trainingFlops } from "../src/flops.ts";
 import { isFolder, makeFolder } from "../src/io/files.ts";
 import { DataLoader, openValidation, validationBatches } from "../src/io/loader.ts";
 import { openShards } from "../src/io/shards.ts";
 import { readState, readStateHeader } from "../src/io/state.ts";
-import { loadModel, modelConfig } from "../src/load.ts";
+import { loadModel, modelConfig, startsFromScratch } from "../src/load.ts";
 import { checkMemory, memoryPlan } from "../src/memory.ts";
 import { createTrainer } from "../src/trainer.ts";
 import { defineCommand } from "./command.ts";
@@ -99,7 +98,8 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
   if (settings.keepBest && data.val.length === 0) throw keepBestError("there is no --val-data");
   const loader = new DataLoader(shards, B, T, { shuffle: settings.shuffle, seed: settings.seed });
   const steps = stepCount(settings, loader.batches, accumulation);
-  const learningRate = settings.learningRate ?? LEARNING_RATE[isPreset(source) ? "scratch" : "checkpoint"];
+  const learningRate = settings.learningRate ??
+    LEARNING_RATE[startsFromScratch(source) ? "scratch" : "checkpoint"];
   const effective: Settings = {
     ...settings,
     ...data.names,
@@ -146,7 +146,7 @@ async function train(flags: TrainFlags, given: ReadonlySet<string>, log: Log): P
     ...(resumed?.run && { windows: resumed.run }),
   });
   for (const line of modelLines(config, memory, { info: device.info(), precision })) log.line(line);
-  const from = isPreset(source) ? `, from scratch, seed ${settings.seed}` : "";
+  const from = startsFromScratch(source) ? `, from scratch, seed ${settings.seed}` : "";
   log.line(`model: ${source}${from}, learning rate ${learningRate}`);
   if (data.note !== undefined) log.line(data.note);
   log.line(`train dataset num_batches: ${loader.batches}`);

@@ -21,8 +21,9 @@ export interface GPT2Config {
   readonly C: number;
 }
 
-/** GPT-2's vocabulary and end-of-text id. */
+/** GPT-2's vocabulary, positions and end-of-text id. */
 export const GPT2_VOCABULARY = 50257;
+export const GPT2_POSITIONS = 1024;
 export const END_OF_TEXT = 50256;
 
 /** Channels and heads by depth, as llm.c's `dX` descriptors. */
@@ -69,7 +70,7 @@ export function presetConfig(name: string): GPT2Config {
   if (depth === undefined) {
     throw new UsageError(`No preset is called "${name}"`, { hint: `presets: ${PRESETS.join(" ")}` });
   }
-  return { maxT: 1024, V: GPT2_VOCABULARY, Vp: paddedVocabulary(GPT2_VOCABULARY), L, ...depth };
+  return { maxT: GPT2_POSITIONS, V: GPT2_VOCABULARY, Vp: paddedVocabulary(GPT2_VOCABULARY), L, ...depth };
 }
 
 /** Whether `name` is one of {@linkcode PRESETS}. */

@@ -1,5 +1,6 @@
 /**
- * A model from whatever names one: a preset to start from scratch, a checkpoint, or a model in Hugging Face's format.
+ * A model from whatever names one: a preset or sizes to start from scratch, a checkpoint, or a model in Hugging Face's
+ * format.
  *
  * @module
  */
@@ -16,7 +17,7 @@ import {
   readCheckpointHeader,
 } from "./io/checkpoint.ts";
 import { describeContent, exists, isFolder, openForReading, readFully } from "./io/files.ts";
-import { isHuggingFaceFolder, readHuggingFace, readHuggingFaceHeader } from "./io/hugging_face.ts";
+import { isHuggingFaceFolder, readHuggingFace, readHuggingFaceHeader, readShape } from "./io/hugging_face.ts";
 import { isSafetensors } from "./io/safetensors.ts";
 import { createModel, inPrecision, type Model, onDevice, type Precision } from "./model.ts";
 
@@ -33,6 +34,11 @@ const HUGGING_FACE: Format = { readHeader: readHuggingFaceHeader, read: readHugg
 const EXPECTED =
   "a model: a checkpoint of llm.c's (magic 20240326, version 3 or 5), a safetensors file, or a folder";
 
+/** Whether a source has no weights: a preset, or the sizes in a config.json of Hugging Face's, by any name in .json. */
+export function startsFromScratch(source: string): boolean {
+  return isPreset(source) || source.toLowerCase().endsWith(".json");
+}
+
 /**
  * What a user's name for a model means: a preset, a file, a folder in Hugging Face's format, or another folder, of which
  * the newest checkpoint is taken.
@@ -43,7 +49,9 @@ const EXPECTED =
  */
 export function findModel(
   name: string,
-  hint = `presets: ${PRESETS.join(" ")}; llmts download fetches a model of the hub`,
+  hint = `presets: ${
+    PRESETS.join(" ")
+  }; other sizes: a config.json; llmts download fetches a model of the hub`,
 ): string {
   if (isPreset(name)) return name;
   if (!exists(name)) throw new FileError(name, `no such file or folder, expected ${EXPECTED}`, { hint });
@@ -83,7 +91,8 @@ export function modelHeader(path: string): CheckpointHeader {
  * @throws {LlmtsError} as `loadModel`
  */
 export function modelConfig(source: string): GPT2Config {
-  return isPreset(source) ? presetConfig(source) : modelHeader(source).config;
+  if (isPreset(source)) return presetConfig(source);
+  return startsFromScratch(source) ? readShape(source) : modelHeader(source).config;
 }
 
 /** A model with random weights, as PyTorch draws them from the same seed. */
@@ -102,8 +111,8 @@ export function randomModel(config: GPT2Config, device: Device, seed: number): M
 /**
  * Loads a model.
  *
- * @param source a preset's name, which starts from random weights, or else the path of a checkpoint, of a safetensors
- * file, or of a folder in Hugging Face's format
+ * @param source a preset's name or the path of a config.json, which start from random weights, or else the path of a
+ * checkpoint, of a safetensors file, or of a folder in Hugging Face's format
  * @param options.seed of random weights. Default 42
  * @param options.precision of the model's computations. Default fp32
  * @param options.keepMaster whether a bf16 model keeps its fp32 weights, which training updates. Default true
@@ -119,8 +128,8 @@ export function loadModel(
     keepMaster?: boolean;
   } = {},
 ): Model {
-  const model = isPreset(source)
-    ? randomModel(presetConfig(source), device, seed)
+  const model = startsFromScratch(source)
+    ? randomModel(modelConfig(source), device, seed)
     : formatOf(source).read(source, device);
   return inPrecision(model, precision, keepMaster);
 }

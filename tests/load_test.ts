@@ -8,7 +8,14 @@ import { FileError } from "../src/errors.ts";
 import { generate } from "../src/generate.ts";
 import { checkpointPath, readCheckpoint, writeCheckpoint } from "../src/io/checkpoint.ts";
 import { writeHuggingFaceFile, writeHuggingFaceFolder } from "../src/io/hugging_face.ts";
-import { findModel, loadModel, modelConfig, modelHeader, randomModel } from "../src/load.ts";
+import {
+  findModel,
+  loadModel,
+  modelConfig,
+  modelHeader,
+  randomModel,
+  startsFromScratch,
+} from "../src/load.ts";
 import { forward, logits, type Model } from "../src/model.ts";
 import { fixturePath } from "./fixtures.ts";
 import { inFolder } from "./folder.ts";
@@ -54,10 +61,43 @@ Deno.test("findModel() takes a preset's name, and the newest checkpoint of a fol
     assertEquals(findModel(folder), checkpointPath(folder, 40));
   }));
 
+Deno.test("a config.json starts a model of its sizes from scratch", () =>
+  inFolder((folder) => {
+    const path = join(folder, "small.json");
+    const write = (json: unknown): void => Deno.writeTextFileSync(path, JSON.stringify(json));
+    const sizes = { n_layer: 2, n_head: 3, n_embd: 12 };
+    write({ ...sizes, n_positions: 9, vocab_size: 130 });
+    const config = { maxT: 9, V: 130, Vp: 256, L: 2, NH: 3, C: 12 };
+    assertEquals([findModel(path), startsFromScratch(path)], [path, true]);
+    assertEquals(modelConfig(path), config);
+    assertEquals(embedding(loadModel(path, device, { seed: 5 })), embedding(randomModel(config, device, 5)));
+    write(sizes); // the rest as GPT-2 has it
+    assertEquals(modelConfig(path), { ...config, maxT: 1024, V: 50257, Vp: 50304 });
+    const { n_head: _, ...headless } = sizes;
+    for (
+      const [json, message] of [
+        [headless, "n_head is missing, expected a number"],
+        [{ ...sizes, n_layer: "2" }, 'n_layer is "2", expected a number'],
+        [{ ...sizes, n_head: 5 }, "12 channels do not divide into 5 heads"],
+        [{ ...sizes, n_layer: 0 }, "L is 0"],
+        [{ ...sizes, vocab_size: 1e10 }, "V is 10000000000"],
+        [{ ...sizes, activation_function: "relu" }, 'activation_function is "relu"'],
+        [{ weight_map: {} }, "n_layer is missing"],
+        [[], "not a JSON object"],
+      ] as const
+    ) {
+      write(json);
+      assertThrows(() => modelConfig(path), FileError, message);
+    }
+  }));
+
 Deno.test("findModel() names what it can't take", () =>
   inFolder((folder) => {
     const absent = assertThrows(() => findModel(join(folder, "absent")), FileError, "no such file or folder");
-    assertMatch(absent.hint ?? "", /^presets: d2 d4 .*; llmts download fetches a model of the hub$/);
+    assertMatch(
+      absent.hint ?? "",
+      /^presets: d2 d4 .*; other sizes: a config.json; llmts download fetches a model of the hub$/,
+    );
     assertThrows(
       () => findModel(folder),
       FileError,

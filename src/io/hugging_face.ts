@@ -3,7 +3,7 @@
  *
  * @module
  */
-export { parseConfig } from "./hugging_face/config.ts";
+export { parseConfig, readShape } from "./hugging_face/config.ts";
 export { readHuggingFace, readHuggingFaceHeader } from "./hugging_face/read.ts";
 export { checkTokens, ownTokenizerFiles, TOKENIZER_FILES } from "./hugging_face/tokenizer.ts";
 export {

@@ -34,6 +34,26 @@ Deno.test("llmts info says what is wrong with the library, prints the rest and e
   assertEquals(json.memory.gradients, 124_475_904 * 4);
 });
 
+Deno.test("llmts info takes a model of fewer positions than --seq-len has without it, and sizes alone", async () => {
+  await inFolder(async (folder) => {
+    const sizes = { n_layer: 1, n_head: 2, n_embd: 8, n_positions: 33 };
+    Deno.writeTextFileSync(join(folder, "sizes.json"), JSON.stringify(sizes));
+    const json = async (...args: string[]): Promise<{ T: number; config: { L: number } }> =>
+      JSON.parse((await llmts(folder, ["info", "--json", "--model", ...args])).stdout).model;
+    const { T, config } = await json("sizes.json");
+    assertEquals([T, config.L], [33, 1]);
+    assertEquals([(await json("gpt2")).T, (await json("sizes.json", "--seq-len", "5")).T], [64, 5]);
+    for (const command of ["sample", "eval", "verify"]) {
+      const { code, stderr } = await llmts(folder, [command, "--model", "sizes.json"]);
+      assertEquals([code, stderr], [
+        2,
+        'llmts: --model "sizes.json" has a model\'s sizes only, not its weights\n' +
+        "hint: name their file, or the folder of both\n",
+      ]);
+    }
+  });
+});
+
 Deno.test("llmts info prints numbers the same in every locale", async () => {
   const { stdout } = await llmts(".", ["info"], { env: { LC_ALL: "de_DE.UTF-8" } });
   assertMatch(stdout, /^parameters: +474\.8 MiB$/m);

@@ -348,6 +348,20 @@ Deno.test("llmts train --resume goes on with a run that is older than a flag as 
   });
 });
 
+Deno.test("llmts train starts from the sizes in a config.json, and goes on from its own checkpoint", async () => {
+  await inSmallFolder(async (folder) => {
+    const sizes = { n_layer: 1, n_head: 2, n_embd: 8, n_positions: 32 };
+    Deno.writeTextFileSync(join(folder, "sizes.json"), JSON.stringify(sizes));
+    const args = SMALL_RUN.with(SMALL_RUN.indexOf("small.bin"), "sizes.json");
+    const { stdout } = await runs(folder, [...args, ...SILENT, "--steps", "2"]);
+    assertMatch(stdout, /^model: sizes\.json, from scratch, seed 42,/m);
+    await runs(folder, [...SMALL_RUN, ...SILENT, "--steps", "3", "--out", "whole"]); // of the same random weights
+    Deno.removeSync(join(folder, "sizes.json"));
+    await runs(folder, ["train", "--resume", "--steps", "3"]);
+    assertEquals(bits(join(folder, "out"), 3), bits(join(folder, "whole"), 3));
+  });
+});
+
 Deno.test("llmts train goes on with the built-in corpus when the program has moved, bit for bit", async () => {
   await inSmallFolder(async (folder) => {
     const home = (name: string): RunOptions => ({

@@ -4,9 +4,17 @@
  *
  * @module
  */
-import { END_OF_TEXT, GPT2_VOCABULARY, type GPT2Config } from "../../config.ts";
+import {
+  configProblem,
+  END_OF_TEXT,
+  GPT2_POSITIONS,
+  GPT2_VOCABULARY,
+  type GPT2Config,
+  paddedVocabulary,
+} from "../../config.ts";
 import { FileError } from "../../errors.ts";
 import type { StoredPrecision } from "../checkpoint.ts";
+import { readText } from "../text.ts";
 
 /** The fields of a config.json that {@linkcode parseConfig} has checked. */
 export type ConfigJson = Readonly<Record<string, unknown>>;
@@ -21,6 +29,8 @@ const SIZE_FIELDS: Readonly<Record<keyof Sizes, string>> = {
   C: "n_embd",
   L: "n_layer",
 };
+
+const HEADS_FIELD = "n_head";
 
 /**
  * Values of the fields that change what is computed: the only ones that make it GPT-2 as src/model.ts computes it. A
@@ -65,6 +75,33 @@ export function parseConfig(text: string, path: string): ConfigJson {
   return config;
 }
 
+/**
+ * The shape that a config.json gives, of a model that is to start from scratch. Without vocab_size and n_positions they are
+ * GPT-2's, as in transformers.
+ *
+ * @throws {FileError} as {@linkcode parseConfig}, or a size is missing or can't be
+ */
+export function readShape(path: string): GPT2Config {
+  const json = parseConfig(readText(path), path);
+  const size = (field: string, fallback?: number): number => {
+    const value = json[field] ?? fallback;
+    if (typeof value === "number") return value;
+    throw new FileError(path, `${field} is ${JSON.stringify(value) ?? "missing"}, expected a number`);
+  };
+  const V = size(SIZE_FIELDS.V, GPT2_VOCABULARY);
+  const config = {
+    maxT: size(SIZE_FIELDS.maxT, GPT2_POSITIONS),
+    V,
+    Vp: paddedVocabulary(V),
+    L: size(SIZE_FIELDS.L),
+    NH: size(HEADS_FIELD),
+    C: size(SIZE_FIELDS.C),
+  };
+  const problem = configProblem(config);
+  if (problem !== undefined) throw new FileError(path, `is of no GPT-2: ${problem}`);
+  return config;
+}
+
 function requireOneOf(path: string, field: string, found: unknown, values: readonly unknown[]): void {
   if (values.includes(found)) return;
   const expected = values.map((value) => JSON.stringify(value)).join(" or ");
@@ -87,9 +124,12 @@ export function checkedHeads(config: ConfigJson, sizes: Sizes, path: string): nu
       throw new FileError(path, `${field} is ${JSON.stringify(said)}, but the tensors have ${found}`);
     }
   }
-  const heads = config["n_head"];
+  const heads = config[HEADS_FIELD];
   if (typeof heads !== "number") {
-    throw new FileError(path, `n_head is ${JSON.stringify(heads)}, expected the number of attention heads`);
+    throw new FileError(
+      path,
+      `${HEADS_FIELD} is ${JSON.stringify(heads)}, expected the number of attention heads`,
+    );
   }
   return heads;
 }
