@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { GPT2_VOCABULARY } from "../src/config.ts";
+import { GPT2_VOCABULARY, type GPT2Config, paddedVocabulary } from "../src/config.ts";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import { generateBatch, generationBytes } from "../src/generate.ts";
 import { newestCheckpoint } from "../src/io/checkpoint.ts";
@@ -124,6 +124,11 @@ export const command = defineCommand({
   },
 });
 
+/** nanoGPT counts the padding of GPT-2's vocabulary as tokens, which stand for no text. */
+function withTokensOnly(config: GPT2Config): GPT2Config {
+  return config.V === paddedVocabulary(GPT2_VOCABULARY) ? { ...config, V: GPT2_VOCABULARY } : config;
+}
+
 async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   if (flags.stop === "") {
     throw new UsageError("--stop is empty, expected text", {
@@ -131,7 +136,7 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
     });
   }
   const source = chooseModel(flags.model);
-  const config = modelConfig(source);
+  const config = withTokensOnly(modelConfig(source));
   if (config.V !== GPT2_VOCABULARY) {
     throw new LlmtsError(
       `The model "${source}" has a vocabulary of ${config.V} tokens; text can be sampled with GPT-2's ${GPT2_VOCABULARY} only`,
@@ -161,7 +166,8 @@ async function sample(flags: FlagValues<typeof FLAGS>): Promise<void> {
   const seed = flags.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   if (flags.seed === undefined && flags.temperature > 0) notice(`seed: ${seed}`);
 
-  const plain = loadModel(source, device, { precision, keepMaster: false });
+  const loaded = loadModel(source, device, { precision, keepMaster: false });
+  const plain = { ...loaded, config, parameters: { ...loaded.parameters, config } };
   const model = flags.precision === "int8" ? quantize(plain) : plain;
   const { temperature, topK, topP } = flags;
   const options = { tokens, temperature, topK, topP, seed, stop: tokenizer.eot };

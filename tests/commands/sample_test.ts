@@ -270,6 +270,26 @@ Deno.test("llmts sample takes a Hugging Face folder whose tokenizer is GPT-2's, 
   });
 });
 
+Deno.test("llmts sample draws no token of nanoGPT's padding", async () => {
+  await inFolder(async (folder) => {
+    const { V, Vp, C } = SMALL;
+    const model = randomModel({ ...SMALL, V: Vp }, openDevice({ threads: 1 }), 42);
+    const { wte, lnfb } = model.parameters;
+    float32(lnfb).fill(1);
+    float32(wte).fill(9, V * C); // the padding would be all that is drawn
+    await writeCheckpoint(join(folder, "nano.bin"), model);
+    float32(wte).fill(0, V * C);
+    await writeCheckpoint(join(folder, "gpt2.bin"), { ...model, config: SMALL });
+    for (const precision of ["fp32", "int8"]) {
+      const args = [...SAMPLE, "--device", "cpu", "--precision", precision, "--tokens", "9", "--seed", "1"];
+      const nano = await llmts(folder, [...args, "--model", "nano.bin"]);
+      assertEquals(nano, await llmts(folder, [...args, "--model", "gpt2.bin"]));
+      assertEquals(nano.code, 0);
+      assert(nano.stdout.length > 9);
+    }
+  });
+});
+
 Deno.test("llmts sample says so where the model is broken, in every precision (S-07)", async () => {
   await inFolder(async (folder) => {
     const model = randomModel(SMALL, openDevice({ threads: 1 }), 42);
