@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { greaterOrEqual } from "@std/semver/greater-or-equal";
+import { parse } from "@std/semver/parse";
 import { closestString } from "@std/text/closest-string";
 import { LlmtsError, UsageError } from "../src/errors.ts";
 import type { Command } from "./command.ts";
@@ -84,12 +86,7 @@ async function run(
  * @throws {LlmtsError} with the command that installs a newer one
  */
 export function checkDeno(found: string): void {
-  const parts = (version: string): number[] => version.split(".").map((part) => parseInt(part));
-  const oldest = parts(OLDEST_DENO);
-  const newerBy = parts(found).map((part, i) => part - (oldest[i] ?? 0)).find((difference) =>
-    difference !== 0
-  );
-  if (newerBy === undefined || newerBy > 0) return;
+  if (greaterOrEqual(parse(found), parse(OLDEST_DENO))) return;
   throw new LlmtsError(`llmts needs Deno ${OLDEST_DENO} or newer, this is ${found}`, {
     hint: "deno upgrade, or npm install -g deno@2.9.6",
   });

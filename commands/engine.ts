@@ -97,14 +97,14 @@ const TRAINED_HINT = "llmts train makes a model, llmts download fetches the rele
  * @throws {FileError} there is none
  */
 export function trainedModel(name: string, { flag = "--model", hint = TRAINED_HINT } = {}): string {
-  if (startsFromScratch(name) && !isPreset(name)) {
-    throw new UsageError(`${flag} "${name}" has a model's sizes only, not its weights`, {
-      hint: "name their file, or the folder of both",
-    });
-  }
   if (isPreset(name)) {
     throw new UsageError(`${flag} "${name}" is a preset, which has no trained weights`, {
       hint: `${hint}; a file or folder of that name is given as ./${name}`,
+    });
+  }
+  if (startsFromScratch(name)) {
+    throw new UsageError(`${flag} "${name}" has a model's sizes only, not its weights`, {
+      hint: "name their file, or the folder of both",
     });
   }
   return findModel(name, hint);

@@ -59,8 +59,7 @@ export const FLAGS = {
     absent: `${GPT2_CHECKPOINT} if it is here, else ${SMALL_PRESET}`,
     description:
       "a preset (d2 … d48, gpt2 … gpt2-xl) or a config.json with other sizes, from scratch; a checkpoint, a safetensors " +
-      "file or Hugging Face folder; " +
-      "another folder for its newest checkpoint",
+      "file or Hugging Face folder; another folder for its newest checkpoint",
     group: "Model",
   },
   out: {

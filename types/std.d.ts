@@ -12,6 +12,20 @@ declare module "@std/path" {
   export function toFileUrl(path: string): URL;
 }
 
+declare module "@std/semver/parse" {
+  export interface SemVer {
+    readonly major: number;
+    readonly minor: number;
+    readonly patch: number;
+  }
+  export function parse(version: string): SemVer;
+}
+
+declare module "@std/semver/greater-or-equal" {
+  import type { SemVer } from "@std/semver/parse";
+  export function greaterOrEqual(version: SemVer, other: SemVer): boolean;
+}
+
 declare module "@std/assert" {
   export function assert(condition: unknown, message?: string): asserts condition;
   export function assertEquals<T>(actual: T, expected: T, message?: string): void;
